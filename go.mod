@@ -1,0 +1,3 @@
+module wasmeval
+
+go 1.26
