@@ -26,7 +26,7 @@ const (
 // RuleConfig is what can be set for a rule beside its module. The zero value is the default.
 type RuleConfig struct {
 	// Params gives values for the manifest's params, by name. Those left out have their default.
-	Params map[string]any `json:"params,omitempty"`
+	Params map[string]json.RawMessage `json:"params,omitempty"`
 	// Fuel is the budget for one event in units of fuel; 0 means the engine's default.
 	Fuel uint64 `json:"fuel,omitempty"`
 	// OnFailure is the policy; empty means FailOpen.
@@ -146,13 +146,26 @@ type TestLog struct {
 	Text  string `json:"text"`
 }
 
+// The kinds of failure that a verdict's error may have.
+const (
+	FaultFuel        = "out_of_fuel"
+	FaultStack       = "stack_overflow"
+	FaultTrap        = "trap"
+	FaultExit        = "exit"          // the rule called proc_exit
+	FaultRule        = "rule_error"    // wasmeval_evaluate returned something else than 0
+	FaultVerdict     = "bad_verdict"   // a verdict below 0
+	FaultMemory      = "out_of_memory" // no place for the batch
+	FaultInstantiate = "instantiate"   // no fresh instance could be made
+)
+
 // VerdictError says why an evaluation failed.
 type VerdictError struct {
-	// Kind is out_of_fuel, stack_overflow, trap, exit, rule_error, bad_verdict, out_of_memory or
-	// instantiate.
-	Kind    string `json:"kind"`
+	Kind    string `json:"kind"` // one of the Fault constants
 	Message string `json:"message"`
 }
+
+// Error is the message, with the kind before it.
+func (e *VerdictError) Error() string { return e.Kind + ": " + e.Message }
 
 // Router takes the verdicts of the workers. Its methods are called by all workers at once and must
 // not wait.

@@ -1,0 +1,393 @@
+package runtime
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+func (c *RuleConfig) failCode() int32 {
+	switch {
+	case c.OnFailure != FailClosed:
+		return 0
+	case c.FailCode != 0:
+		return c.FailCode
+	}
+	return 1
+}
+
+func (c *RuleConfig) check(l *Limits) error {
+	switch c.OnFailure {
+	case "", FailOpen, FailClosed:
+	default:
+		return errorf(BadParams, "on_failure is %q: expected fail_open or fail_closed", c.OnFailure)
+	}
+	if c.FailCode < 0 {
+		return errorf(BadParams, "fail_code is %d: expected a code above 0", c.FailCode)
+	}
+	if c.Fuel > l.SliceFuel {
+		return errorf(BadParams, "fuel is %d: expected at most a slice's %d", c.Fuel, l.SliceFuel)
+	}
+	return nil
+}
+
+// copy returns a record that may be changed, with everything that a change may touch.
+func (r *ruleRecord) copy() *ruleRecord {
+	if r == nil {
+		return &ruleRecord{Enabled: true}
+	}
+	c := *r
+	c.Versions = slices.Clone(r.Versions)
+	return &c
+}
+
+// activate makes n the active version of a record.
+func (r *ruleRecord) activate(n VersionNumber) {
+	if r.Active != n {
+		r.Previous, r.Active = r.Active, n
+	}
+}
+
+// Put adds a module as a version of a rule, and activates it if asked. Bytes that the rule already
+// has are no new version. The module is checked, compiled and ready on every worker before anything
+// changes; when Put returns, the change is on the disk and in force.
+func (e *Engine) Put(ctx context.Context, name RuleName, code []byte, o PutOptions) (PutResult, error) {
+	if err := checkName(name); err != nil {
+		return PutResult{}, err
+	}
+	prog, err := e.programs.get(ctx, code)
+	if err != nil {
+		return PutResult{}, err
+	}
+	defer e.programs.put(prog)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	old := e.rules[name]
+	if old == nil && len(e.rules) >= e.limits.Rules {
+		return PutResult{}, errorf(LimitExceeded, "there are %d rules: expected at most %d",
+			len(e.rules), e.limits.Rules)
+	}
+	rec := old.copy()
+	sha := prog.sha.String()
+	res := PutResult{Rule: name, SHA256: sha}
+	v := rec.bySHA(sha)
+	c := &change{name: name, record: rec, audit: Audit{By: o.By, Action: "put", SHA256: sha}}
+	if v == nil {
+		if len(rec.Versions) >= e.limits.Versions {
+			return PutResult{}, errorf(LimitExceeded, "rule %q has %d versions: expected at most %d",
+				name, len(rec.Versions), e.limits.Versions)
+		}
+		n := VersionNumber(1)
+		if len(rec.Versions) > 0 {
+			n = rec.Versions[len(rec.Versions)-1].Number + 1
+		}
+		rec.Versions = append(rec.Versions, versionRecord{Number: n, SHA256: sha, Bytes: len(code),
+			Uploaded: time.Now().UTC(), By: o.By, Manifest: prog.manifest})
+		v = &rec.Versions[len(rec.Versions)-1]
+		res.Created = true
+		c.sha, c.code = sha, code
+	}
+	c.audit.Version, res.Version = v.Number, v.Number
+	if o.Config != nil {
+		rec.Config = *o.Config
+	}
+	if o.Activate {
+		rec.activate(v.Number)
+	}
+	swap, err := e.apply(ctx, c, code)
+	if err != nil {
+		return PutResult{}, err
+	}
+	res.Active = rec.Active
+	if o.Activate {
+		res.Swap = &swap
+	}
+	return res, nil
+}
+
+// Activate makes a version the active one, and enables the rule if it was disabled.
+func (e *Engine) Activate(ctx context.Context, name RuleName, n VersionNumber, by string) (Swap, error) {
+	return e.change(ctx, name, "activate", by, func(r *ruleRecord) error {
+		if r.version(n) == nil {
+			return errorf(NotFound, "rule %q has no version %d", name, n)
+		}
+		r.activate(n)
+		r.Enabled = true
+		return nil
+	})
+}
+
+// Rollback activates the version that was active before the active one.
+func (e *Engine) Rollback(ctx context.Context, name RuleName, by string) (Swap, error) {
+	return e.change(ctx, name, "rollback", by, func(r *ruleRecord) error {
+		if r.Previous == 0 {
+			return errorf(Conflict, "rule %q has no version that was active before", name)
+		}
+		r.activate(r.Previous)
+		return nil
+	})
+}
+
+// Enable puts a disabled rule back to work.
+func (e *Engine) Enable(ctx context.Context, name RuleName, by string) (Swap, error) {
+	return e.change(ctx, name, "enable", by, func(r *ruleRecord) error {
+		if r.Active == 0 {
+			return errorf(Conflict, "rule %q has no active version: activate one", name)
+		}
+		r.Enabled = true
+		return nil
+	})
+}
+
+// Disable takes a rule out of work; its versions and its configuration stay.
+func (e *Engine) Disable(ctx context.Context, name RuleName, by string) (Swap, error) {
+	return e.change(ctx, name, "disable", by, func(r *ruleRecord) error {
+		r.Enabled = false
+		return nil
+	})
+}
+
+// Configure replaces a rule's configuration.
+func (e *Engine) Configure(ctx context.Context, name RuleName, c RuleConfig, by string) (Swap, error) {
+	return e.change(ctx, name, "configure", by, func(r *ruleRecord) error {
+		r.Config = c
+		return nil
+	})
+}
+
+// Delete takes a rule out of work and removes it with all its versions. The audit trail stays.
+func (e *Engine) Delete(ctx context.Context, name RuleName, by string) (Swap, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.rules[name] == nil {
+		return Swap{}, noRule(name)
+	}
+	return e.apply(ctx, &change{name: name, audit: Audit{By: by, Action: "delete"}}, nil)
+}
+
+func noRule(name RuleName) error { return errorf(NotFound, "there is no rule %q", name) }
+
+// change applies edit to a copy of a rule's record.
+func (e *Engine) change(ctx context.Context, name RuleName, action, by string,
+	edit func(*ruleRecord) error) (Swap, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	old := e.rules[name]
+	if old == nil {
+		return Swap{}, noRule(name)
+	}
+	rec := old.copy()
+	if err := edit(rec); err != nil {
+		return Swap{}, err
+	}
+	return e.apply(ctx, &change{name: name, record: rec,
+		audit: Audit{By: by, Action: action, Version: rec.Active}}, nil)
+}
+
+// apply makes a change ready, writes it down, and then publishes it; so a crash at any moment leaves
+// either the old state or the new one, and what was acknowledged is on the disk. If the change does
+// not touch what is running, the generation stays. The caller holds mu.
+func (e *Engine) apply(ctx context.Context, c *change, code []byte) (Swap, error) {
+	if e.closed {
+		return Swap{}, errorf(ShuttingDown, "the server is stopping")
+	}
+	old := e.set.Load()
+	next, runs, err := e.successor(ctx, c, code)
+	if err != nil {
+		return Swap{}, err
+	}
+	c.generation = old.generation
+	if runs {
+		c.generation++
+	}
+	now := time.Now().UTC()
+	c.audit.Time, c.audit.Rule = now, c.name
+	if c.record != nil {
+		c.record.Updated = now
+	} else {
+		c.unused = e.onlyOf(c.name)
+	}
+	if err := e.registry.commit(c); err != nil {
+		for _, r := range next {
+			if !slices.Contains(old.rules, r) {
+				e.unload(r)
+			}
+		}
+		return Swap{}, err
+	}
+	delete(e.broken, c.name)
+	if c.record == nil {
+		delete(e.rules, c.name)
+		defer delete(e.stats, c.name)
+	} else {
+		e.rules[c.name] = c.record
+	}
+	if !runs {
+		l := e.bus.Ledger()
+		return Swap{Generation: old.generation, Lost: l.Difference()}, nil
+	}
+	return e.publish(next), nil
+}
+
+// successor returns the rules of the next set, the changed one made ready, and whether they differ
+// from those that run now.
+func (e *Engine) successor(ctx context.Context, c *change, code []byte) ([]*activeRule, bool, error) {
+	current := e.set.Load().rules
+	at := slices.IndexFunc(current, func(r *activeRule) bool { return r.name == c.name })
+	rec, was := c.record, e.rules[c.name]
+	if rec == nil || !rec.Enabled || rec.Active == 0 {
+		if rec != nil {
+			if err := rec.Config.check(&e.limits); err != nil {
+				return nil, false, err
+			}
+		}
+		if at < 0 {
+			return current, false, nil
+		}
+		return slices.Delete(slices.Clone(current), at, at+1), true, nil
+	}
+	if err := rec.Config.check(&e.limits); err != nil {
+		return nil, false, err
+	}
+	if at >= 0 && was.Active == rec.Active && was.Config.equal(&rec.Config) {
+		return current, false, nil
+	}
+	if rec.version(rec.Active).SHA256 != sha(code) {
+		code = nil
+	}
+	r, err := e.load(ctx, c.name, rec, code)
+	if err != nil {
+		return nil, false, err
+	}
+	next := slices.Clone(current)
+	if at >= 0 {
+		next[at] = r
+		return next, true, nil
+	}
+	at, _ = slices.BinarySearchFunc(next, r, func(a, b *activeRule) int {
+		switch {
+		case a.name < b.name:
+			return -1
+		case a.name > b.name:
+			return 1
+		}
+		return 0
+	})
+	return slices.Insert(next, at, r), true, nil
+}
+
+func sha(code []byte) string {
+	if code == nil {
+		return ""
+	}
+	return digest(sha256.Sum256(code)).String()
+}
+
+func (c *RuleConfig) equal(d *RuleConfig) bool {
+	return c.Fuel == d.Fuel && c.OnFailure == d.OnFailure && c.FailCode == d.FailCode &&
+		maps.EqualFunc(c.Params, d.Params, func(a, b []byte) bool { return string(a) == string(b) })
+}
+
+// onlyOf lists the modules that no rule but this one has.
+func (e *Engine) onlyOf(name RuleName) []string {
+	var list []string
+	for _, v := range e.rules[name].Versions {
+		shared := false
+		for other, rec := range e.rules {
+			shared = shared || other != name && rec.bySHA(v.SHA256) != nil
+		}
+		if !shared {
+			list = append(list, v.SHA256)
+		}
+	}
+	return list
+}
+
+// Rules lists all rules by name.
+func (e *Engine) Rules() []Rule {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	list := []Rule{}
+	for _, name := range slices.Sorted(maps.Keys(e.rules)) {
+		list = append(list, e.describe(name))
+	}
+	return list
+}
+
+// Rule describes one rule. It is a NotFound error if there is none of this name.
+func (e *Engine) Rule(name RuleName) (Rule, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.rules[name] == nil {
+		return Rule{}, noRule(name)
+	}
+	return e.describe(name), nil
+}
+
+func (e *Engine) describe(name RuleName) Rule {
+	rec := e.rules[name]
+	r := Rule{
+		Name: name, Active: rec.Active, Previous: rec.Previous, Enabled: rec.Enabled,
+		Versions: len(rec.Versions), Updated: rec.Updated, Config: rec.Config, Error: e.broken[name],
+	}
+	if v := rec.version(rec.Active); v != nil {
+		m := v.Manifest
+		r.Manifest = &m
+	}
+	return r
+}
+
+// Versions lists a rule's versions, the oldest first.
+func (e *Engine) Versions(name RuleName) ([]Version, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	rec := e.rules[name]
+	if rec == nil {
+		return nil, noRule(name)
+	}
+	list := make([]Version, len(rec.Versions))
+	for i, v := range rec.Versions {
+		list[i] = Version{Number: v.Number, SHA256: v.SHA256, Bytes: v.Bytes, Uploaded: v.Uploaded,
+			By: v.By, Manifest: v.Manifest, Active: v.Number == rec.Active}
+	}
+	return list, nil
+}
+
+// Module returns the bytes of a version as they were uploaded; 0 means the active one.
+func (e *Engine) Module(name RuleName, n VersionNumber) ([]byte, error) {
+	v, _, err := e.version(name, n)
+	if err != nil {
+		return nil, err
+	}
+	return e.registry.module(v.SHA256)
+}
+
+func (e *Engine) version(name RuleName, n VersionNumber) (versionRecord, RuleConfig, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return versionRecord{}, RuleConfig{}, errorf(ShuttingDown, "the server is stopping")
+	}
+	rec := e.rules[name]
+	if rec == nil {
+		return versionRecord{}, RuleConfig{}, noRule(name)
+	}
+	if n == 0 {
+		n = rec.Active
+	}
+	v := rec.version(n)
+	if v == nil {
+		return versionRecord{}, RuleConfig{}, &Error{Kind: NotFound,
+			Msg: fmt.Sprintf("rule %q has no version %d", name, n)}
+	}
+	return *v, rec.Config, nil
+}
+
+// Audit lists the last changes, the newest first, of one rule or, if name is empty, of all; at most
+// limit.
+func (e *Engine) Audit(name RuleName, limit int) ([]Audit, error) {
+	return e.registry.audit(name, limit)
+}

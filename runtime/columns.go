@@ -1,0 +1,315 @@
+package runtime
+
+import (
+	"encoding/binary"
+	"math"
+	"strconv"
+	"time"
+	"unsafe"
+
+	"github.com/valyala/fastjson"
+
+	"wasmeval/internal/event"
+)
+
+// What a column holds of one row.
+const (
+	absent    = 0 // missing or null
+	valid     = 1
+	wrongType = 2
+)
+
+// table holds the columns of one batch of events, gathered once for all rules. Row i is event i of
+// the batch. It is reused from batch to batch; only the rows that were gathered may be read.
+type table struct {
+	cols []gathered
+	text []byte // bytes of all utf8 and json values, one after the other
+	rows int
+}
+
+// gathered is one column over the batch. Of fixed and text only the one for the column's type is used.
+type gathered struct {
+	state []uint8
+	fixed []uint64 // f64 and i64 by their bits, bool as 0 or 1
+	text  []span   // parts of table.text
+}
+
+type span struct{ off, end uint32 }
+
+func (t *table) reset(cols, rows int) {
+	for len(t.cols) < cols {
+		t.cols = append(t.cols, gathered{})
+	}
+	for i := range t.cols[:cols] {
+		c := &t.cols[i]
+		if len(c.state) < rows {
+			c.state = make([]uint8, rows)
+			c.fixed = make([]uint64, rows)
+			c.text = make([]span, rows)
+		}
+	}
+	t.rows = rows
+	t.text = t.text[:0]
+}
+
+// gather reads the given columns of one event into its row. v is the parsed object, or nil if no
+// column of these needs it.
+func (t *table) gather(row int, ev *event.View, v *fastjson.Value, cols []*column, which []uint16) {
+	for _, i := range which {
+		t.put(&t.cols[i], row, ev, v, cols[i])
+	}
+}
+
+func (t *table) put(g *gathered, row int, ev *event.View, v *fastjson.Value, c *column) {
+	switch c.place {
+	case inObject:
+		val := find(v, c.steps)
+		if val == nil || val.Type() == fastjson.TypeNull {
+			g.state[row] = absent
+			return
+		}
+		t.putValue(g, row, val, c.typ)
+	case wholeObject:
+		off := len(t.text)
+		t.text = appendCompact(t.text, ev.JSON)
+		t.setText(g, row, off)
+	case ofTime:
+		t.putTime(g, row, ev, c.typ)
+	case ofID:
+		t.putEnvelope(g, row, ev.ID, c.typ)
+	case ofType:
+		t.putEnvelope(g, row, ev.Type, c.typ)
+	case ofSource:
+		t.putEnvelope(g, row, ev.Source, c.typ)
+	case ofKey:
+		t.putEnvelope(g, row, ev.Key, c.typ)
+	}
+}
+
+func (t *table) setText(g *gathered, row, off int) {
+	g.state[row] = valid
+	g.text[row] = span{uint32(off), uint32(len(t.text))}
+}
+
+func (t *table) putValue(g *gathered, row int, v *fastjson.Value, typ colType) {
+	g.state[row] = wrongType
+	switch typ {
+	case typeF64:
+		if v.Type() == fastjson.TypeNumber {
+			if f, err := strconv.ParseFloat(t.number(v), 64); err == nil {
+				g.state[row], g.fixed[row] = valid, math.Float64bits(f)
+			}
+		}
+	case typeI64:
+		if v.Type() == fastjson.TypeNumber {
+			if n, ok := parseInt(t.number(v)); ok {
+				g.state[row], g.fixed[row] = valid, uint64(n)
+			}
+		}
+	case typeBool:
+		switch v.Type() {
+		case fastjson.TypeTrue:
+			g.state[row], g.fixed[row] = valid, 1
+		case fastjson.TypeFalse:
+			g.state[row], g.fixed[row] = valid, 0
+		}
+	case typeUTF8:
+		if v.Type() == fastjson.TypeString {
+			off := len(t.text)
+			t.text = append(t.text, v.GetStringBytes()...)
+			t.setText(g, row, off)
+		}
+	case typeJSON:
+		off := len(t.text)
+		t.text = appendJSON(t.text, v)
+		t.setText(g, row, off)
+	}
+}
+
+// number returns the text of a number; valid until text is appended to t.
+func (t *table) number(v *fastjson.Value) string {
+	n := len(t.text)
+	t.text = v.MarshalTo(t.text)
+	b := t.text[n:]
+	t.text = t.text[:n]
+	return unsafe.String(unsafe.SliceData(b), len(b))
+}
+
+// parseInt reads a JSON number that is an integer within 64 bits. 1.0 and 1e3 are, as long as a
+// float64 holds them exactly.
+func parseInt(s string) (int64, bool) {
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
+		return n, true
+	}
+	for i := range len(s) {
+		if c := s[i]; c == '.' || c == 'e' || c == 'E' {
+			f, err := strconv.ParseFloat(s, 64)
+			return int64(f), err == nil && f == math.Trunc(f) && math.Abs(f) <= 1<<53
+		}
+	}
+	return 0, false
+}
+
+func (t *table) putTime(g *gathered, row int, ev *event.View, typ colType) {
+	ns := ev.Time
+	if ns == 0 {
+		g.state[row] = absent
+		return
+	}
+	switch typ {
+	case typeI64:
+		g.state[row], g.fixed[row] = valid, uint64(ns)
+	case typeF64:
+		g.state[row], g.fixed[row] = valid, math.Float64bits(float64(ns))
+	case typeUTF8, typeJSON:
+		off := len(t.text)
+		t.text = appendTime(t.text, ns, typ == typeJSON)
+		t.setText(g, row, off)
+	default:
+		g.state[row] = wrongType
+	}
+}
+
+func appendTime(dst []byte, ns int64, quoted bool) []byte {
+	if quoted {
+		dst = append(dst, '"')
+	}
+	dst = time.Unix(0, ns).UTC().AppendFormat(dst, time.RFC3339Nano)
+	if quoted {
+		dst = append(dst, '"')
+	}
+	return dst
+}
+
+func (t *table) putEnvelope(g *gathered, row int, text []byte, typ colType) {
+	if len(text) == 0 {
+		g.state[row] = absent
+		return
+	}
+	off := len(t.text)
+	switch typ {
+	case typeUTF8:
+		t.text = append(t.text, text...)
+	case typeJSON:
+		t.text = appendString(t.text, text)
+	default:
+		g.state[row] = wrongType
+		return
+	}
+	t.setText(g, row, off)
+}
+
+// Layout of a batch; see rules-sdk/ABI.md.
+const (
+	abiVersion  = 1
+	batchHeader = 40
+	descriptor  = 32
+)
+
+func align8(n int) int { return (n + 7) &^ 7 }
+
+// batchSize is the number of bytes that writeBatch needs.
+func (t *table) batchSize(rows []uint16, cols []*column, which []uint16) int {
+	n := batchHeader + len(which)*descriptor + align8(4*len(rows)) + 8*len(rows)
+	bitmap := align8((len(rows) + 7) / 8)
+	for _, i := range which {
+		n += bitmap
+		switch cols[i].typ {
+		case typeF64, typeI64:
+			n += 8 * len(rows)
+		case typeBool:
+			n += bitmap
+		default:
+			n += align8(4 * (len(rows) + 1))
+			g, size := &t.cols[i], 0
+			for _, r := range rows {
+				if g.state[r] == valid {
+					size += int(g.text[r].end - g.text[r].off)
+				}
+			}
+			n += align8(size)
+		}
+	}
+	return n
+}
+
+// writeBatch writes the given rows and columns into b, which has batchSize bytes, in the layout of
+// the ABI. It returns the offset of the verdicts and how many values had another type.
+func (t *table) writeBatch(b []byte, events []event.View, rows []uint16, cols []*column,
+	which []uint16) (verdicts, wrong int) {
+	clear(b)
+	le := binary.LittleEndian
+	at := batchHeader + len(which)*descriptor
+	verdicts = at
+	at += align8(4 * len(rows))
+	le.PutUint32(b[0:], abiVersion)
+	le.PutUint32(b[4:], uint32(len(rows)))
+	le.PutUint32(b[8:], uint32(len(which)))
+	le.PutUint32(b[12:], uint32(verdicts))
+	le.PutUint64(b[16:], uint64(events[rows[0]].Arrival))
+	le.PutUint32(b[24:], uint32(at))
+	le.PutUint32(b[28:], uint32(len(b)))
+	for i, r := range rows {
+		le.PutUint64(b[at+8*i:], uint64(events[r].Arrival))
+	}
+	at += 8 * len(rows)
+	for i, c := range which {
+		d := b[batchHeader+i*descriptor:]
+		le.PutUint32(d[0:], uint32(cols[c].typ))
+		le.PutUint32(d[8:], uint32(at))
+		bad, nulls := writeValidity(b[at:], t.cols[c].state, rows)
+		wrong += bad
+		le.PutUint32(d[4:], uint32(nulls))
+		at += align8((len(rows) + 7) / 8)
+		le.PutUint32(d[12:], uint32(at))
+		at = t.writeValues(b, d, at, &t.cols[c], rows, cols[c].typ)
+	}
+	return verdicts, wrong
+}
+
+func writeValidity(b []byte, state []uint8, rows []uint16) (wrong, nulls int) {
+	for i, r := range rows {
+		switch state[r] {
+		case valid:
+			b[i>>3] |= 1 << (i & 7)
+			continue
+		case wrongType:
+			wrong++
+		}
+		nulls++
+	}
+	return wrong, nulls
+}
+
+// writeValues writes one column's values at b[at:] and, for text, its data's place into the
+// descriptor d. It returns the offset after them.
+func (t *table) writeValues(b, d []byte, at int, g *gathered, rows []uint16, typ colType) int {
+	le := binary.LittleEndian
+	switch typ {
+	case typeF64, typeI64:
+		for i, r := range rows {
+			if g.state[r] == valid {
+				le.PutUint64(b[at+8*i:], g.fixed[r])
+			}
+		}
+		return at + 8*len(rows)
+	case typeBool:
+		for i, r := range rows {
+			if g.state[r] == valid {
+				b[at+i>>3] |= byte(g.fixed[r]) << (i & 7)
+			}
+		}
+		return at + align8((len(rows)+7)/8)
+	}
+	data := at + align8(4*(len(rows)+1))
+	n := 0
+	for i, r := range rows {
+		if g.state[r] == valid {
+			n += copy(b[data+n:], t.text[g.text[r].off:g.text[r].end])
+		}
+		le.PutUint32(b[at+4*(i+1):], uint32(n))
+	}
+	le.PutUint32(d[16:], uint32(data))
+	le.PutUint32(d[20:], uint32(n))
+	return data + align8(n)
+}

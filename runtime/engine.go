@@ -1,0 +1,374 @@
+package runtime
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+
+	"wasmeval/bus"
+	"wasmeval/internal/event"
+)
+
+// Config is what an Engine needs.
+type Config struct {
+	DataDir string // holds the registry and the compilation cache; made if it is missing
+	Bus     *bus.Bus
+	Router  Router
+	Limits  Limits
+	Batch   int // events that a worker takes at once, 1 to 4096
+
+	// How events given to Test are read: as ingestion reads those of the stream.
+	Fields      event.Fields
+	EventLimits event.Limits
+}
+
+// Engine runs rules over the events of a bus: one worker for each shard. All methods may be called
+// from any goroutine; changes of rules are made one after the other.
+type Engine struct {
+	bus    *bus.Bus
+	router Router
+	limits Limits
+	batch  int
+	boot   string // begins decision ids: other in each run
+	fields event.Fields
+	evLim  event.Limits
+
+	wasm     wazero.Runtime
+	cache    wazero.CompilationCache
+	programs programs
+	registry *registry
+	replies  replies
+
+	set     atomic.Pointer[ruleSet] // what is active; stored under mu, loaded by workers once a batch
+	workers []*worker
+	running sync.WaitGroup
+
+	mu     sync.Mutex // orders all changes
+	closed bool
+	rules  map[RuleName]*ruleRecord
+	broken map[RuleName]string // active rules that could not be loaded at start, and why
+	stats  map[RuleName]*ruleStats
+
+	orders   chan *activeRule // for spares; see order
+	stopping chan struct{}
+	swaps    atomic.Uint64
+	swapTook Histogram
+}
+
+// Open opens the data folder, loads the rules that were active and makes an engine, which Start
+// sets to work. A rule that cannot be loaded is reported by Rule and the log, and the others run.
+// A registry that cannot be read is an error of kind Damaged and stays as it is.
+func Open(ctx context.Context, c Config) (*Engine, error) {
+	if err := c.Limits.check(); err != nil {
+		return nil, err
+	}
+	if c.Batch < 1 || c.Batch > 4096 {
+		return nil, fmt.Errorf("a batch of %d events: expected 1 to 4096", c.Batch)
+	}
+	cacheDir := filepath.Join(c.DataDir, "cache")
+	if err := os.MkdirAll(cacheDir, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot make data folder %q: %w", c.DataDir, err)
+	}
+	reg, err := openRegistry(filepath.Join(c.DataDir, "registry.db"))
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{
+		bus: c.Bus, router: c.Router, limits: c.Limits, batch: c.Batch, boot: newBoot(),
+		fields: c.Fields, evLim: c.EventLimits, registry: reg,
+		broken: map[RuleName]string{}, stats: map[RuleName]*ruleStats{},
+		orders: make(chan *activeRule, 64), stopping: make(chan struct{}),
+	}
+	e.replies.open = map[uint64]*Reply{}
+	if err := e.open(ctx, cacheDir); err != nil {
+		_ = reg.db.Close()
+		return nil, err
+	}
+	return e, nil
+}
+
+func newBoot() string {
+	var b [6]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}
+
+func (e *Engine) open(ctx context.Context, cacheDir string) error {
+	rules, generation, err := e.registry.load()
+	if err != nil {
+		return err
+	}
+	e.rules = rules
+	if e.cache, err = wazero.NewCompilationCacheWithDir(cacheDir); err != nil {
+		return fmt.Errorf("cannot open compilation cache %q: %w", cacheDir, err)
+	}
+	config := wazero.NewRuntimeConfigCompiler().WithCompilationCache(e.cache).
+		WithCoreFeatures(api.CoreFeaturesV2).
+		WithMemoryLimitPages(uint32(e.limits.Module.MemoryPages)).
+		WithDebugInfoEnabled(false)
+	e.wasm = wazero.NewRuntimeWithConfig(ctx, config)
+	if err := instantiateHost(ctx, e.wasm); err != nil {
+		return err
+	}
+	e.programs = programs{wasm: e.wasm, limits: &e.limits, loaded: map[digest]*program{}}
+	for i := range e.bus.Shards() {
+		e.workers = append(e.workers, newWorker(e, i))
+	}
+	var active []*activeRule
+	for _, name := range slices.Sorted(maps.Keys(rules)) {
+		rec := rules[name]
+		if !rec.Enabled || rec.Active == 0 {
+			continue
+		}
+		r, err := e.load(ctx, name, rec, nil)
+		if err != nil {
+			e.broken[name] = err.Error()
+			slog.Error("cannot load rule", "rule", name, "version", rec.Active, "error", err)
+			continue
+		}
+		active = append(active, r)
+	}
+	e.set.Store(newRuleSet(generation, active))
+	return nil
+}
+
+// Start sets the workers to work. They end once the bus is closed and drained; Close waits.
+func (e *Engine) Start() {
+	for i, w := range e.workers {
+		e.running.Go(func() { e.bus.Ring(i).Consume(w, e.batch) })
+	}
+	go e.refill()
+}
+
+// Drained returns a channel that is closed when all workers have ended, after the bus was closed.
+func (e *Engine) Drained() <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		e.running.Wait()
+		close(done)
+	}()
+	return done
+}
+
+// Close waits for the workers, then closes all rules, the registry and the cache. The bus must be
+// closed before.
+func (e *Engine) Close() error {
+	e.running.Wait()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil
+	}
+	e.closed = true
+	close(e.stopping)
+	for _, r := range e.set.Load().rules {
+		e.unload(r)
+	}
+	ctx := context.Background()
+	return errors.Join(e.wasm.Close(ctx), e.cache.Close(ctx), e.registry.db.Close())
+}
+
+// Generation is the number of the active rule set.
+func (e *Engine) Generation() Generation { return e.set.Load().generation }
+
+// load makes the active version of a rule ready to run, with an instance for each worker and a
+// spare. code is the module if the caller has it, or nil.
+func (e *Engine) load(ctx context.Context, name RuleName, rec *ruleRecord, code []byte) (
+	*activeRule, error) {
+	v := rec.version(rec.Active)
+	if code == nil {
+		var err error
+		if code, err = e.registry.module(v.SHA256); err != nil {
+			return nil, err
+		}
+	}
+	prog, err := e.programs.get(ctx, code)
+	if err != nil {
+		return nil, err
+	}
+	r, err := e.ready(ctx, name, rec, prog)
+	if err != nil {
+		e.programs.put(prog)
+	}
+	return r, err
+}
+
+func (e *Engine) ready(ctx context.Context, name RuleName, rec *ruleRecord, prog *program) (
+	*activeRule, error) {
+	params, err := paramsJSON(&prog.manifest, rec.Config.Params)
+	if err != nil {
+		return nil, err
+	}
+	r := &activeRule{
+		name: name, version: rec.Active, prog: prog, params: params,
+		fuel: rec.Config.Fuel, failed: rec.Config.failCode(), stats: e.statsOf(name),
+		instances: make([]*instance, len(e.workers)), spare: make(chan *instance, 1),
+	}
+	if r.fuel == 0 {
+		r.fuel = e.limits.EventFuel
+	}
+	for i := range r.instances {
+		r.instances[i], err = e.programs.instantiate(ctx, prog, params, e.logger(r))
+		if err != nil {
+			r.closeInstances()
+			return nil, refused(err)
+		}
+	}
+	return r, nil
+}
+
+// statsOf returns a rule's counters, which live until the rule is deleted.
+func (e *Engine) statsOf(name RuleName) *ruleStats {
+	s := e.stats[name]
+	if s == nil {
+		s = &ruleStats{}
+		e.stats[name] = s
+	}
+	return s
+}
+
+// unload closes a rule that no worker uses any more.
+func (e *Engine) unload(r *activeRule) {
+	r.closeInstances()
+	e.programs.put(r.prog)
+}
+
+func (r *activeRule) closeInstances() {
+	r.closing.Lock()
+	defer r.closing.Unlock()
+	r.gone = true
+	for _, in := range r.instances {
+		if in != nil {
+			in.close()
+		}
+	}
+	select {
+	case in := <-r.spare:
+		in.close()
+	default:
+	}
+}
+
+// fresh makes a new instance of a rule, or logs why it cannot and returns nil.
+func (e *Engine) fresh(r *activeRule) *instance {
+	in, err := e.programs.instantiate(context.Background(), r.prog, r.params, e.logger(r))
+	if err != nil {
+		if r.stats.mayLog(e.limits.LogRate) {
+			slog.Error("cannot make a fresh instance", "rule", r.name, "version", r.version, "error", err)
+		}
+		return nil
+	}
+	return in
+}
+
+// order asks for a spare of r. It never waits: with too many orders the worker makes its own.
+func (e *Engine) order(r *activeRule) {
+	select {
+	case e.orders <- r:
+	default:
+	}
+}
+
+// refill makes the spares that workers order, aside from them.
+func (e *Engine) refill() {
+	for {
+		select {
+		case <-e.stopping:
+			return
+		case r := <-e.orders:
+			e.addSpare(r)
+		}
+	}
+}
+
+func (e *Engine) addSpare(r *activeRule) {
+	r.closing.Lock()
+	defer r.closing.Unlock()
+	if r.gone || len(r.spare) > 0 {
+		return
+	}
+	if in := e.fresh(r); in != nil {
+		r.spare <- in
+	}
+}
+
+var logLevels = [...]slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}
+
+// logger hands a rule's lines to the log, within its rate.
+func (e *Engine) logger(r *activeRule) func(int, string) {
+	return func(level int, text string) {
+		if r.stats.mayLog(e.limits.LogRate) {
+			slog.Log(context.Background(), logLevels[level], "rule log", "rule", r.name,
+				"version", r.version, "text", text)
+		}
+	}
+}
+
+// publish makes rules the active set under the next generation, waits until no worker uses the old
+// set, and closes what only that had. The caller holds mu.
+func (e *Engine) publish(rules []*activeRule) Swap {
+	old := e.set.Load()
+	next := newRuleSet(old.generation+1, rules)
+	start := time.Now()
+	e.set.Store(next)
+	drained := 0
+	for _, w := range e.workers {
+		if w.using.Load() == old {
+			drained += int(w.rows.Load())
+		}
+	}
+	for _, w := range e.workers {
+		for w.using.Load() == old {
+			time.Sleep(50 * time.Microsecond) // a batch takes at most some slices
+		}
+	}
+	took := time.Since(start)
+	for _, r := range old.rules {
+		if !slices.Contains(rules, r) {
+			e.unload(r)
+		}
+	}
+	e.swaps.Add(1)
+	e.swapTook.add(took.Nanoseconds(), 1)
+	l := e.bus.Ledger()
+	return Swap{Generation: next.generation, Drained: drained, TookMicros: took.Microseconds(),
+		Lost: l.Difference()}
+}
+
+// Stats reads all counters. Each is exact; together they are not one moment's.
+func (e *Engine) Stats() Stats {
+	s := Stats{
+		Generation: e.Generation(), Swaps: e.swaps.Load(), SwapTook: e.swapTook.read(),
+		Programs: e.programs.count(), ReplyMiss: e.replies.stale.Load(),
+	}
+	for _, w := range e.workers {
+		s.Events += w.events.Load()
+		s.Unwanted += w.unwanted.Load()
+		s.Batches += w.batches.Load()
+		s.SliceMax = max(s.SliceMax, time.Duration(w.sliceMax.Load()))
+		q := w.queued.read()
+		s.Queued.Sum += q.Sum
+		for i, n := range q.Counts {
+			s.Queued.Counts[i] += n
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(e.rules)) {
+		s.Rules = append(s.Rules, e.statsOf(name).read(name, e.rules[name].Active))
+	}
+	return s
+}

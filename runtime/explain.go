@@ -1,0 +1,191 @@
+package runtime
+
+import (
+	"context"
+	"encoding/json"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/valyala/fastjson"
+
+	"wasmeval/internal/event"
+)
+
+// Validate checks a module as Put does and returns its manifest. Nothing is kept.
+func (e *Engine) Validate(ctx context.Context, code []byte) (Manifest, error) {
+	prog, err := e.programs.get(ctx, code)
+	if err != nil {
+		return Manifest{}, err
+	}
+	defer e.programs.put(prog)
+	return prog.manifest, nil
+}
+
+// Test evaluates events by a version of a rule (0: the active one) and explains each verdict. It has
+// no side effects: the instance is its own, nothing is routed, counted or kept. A nil config means
+// the rule's. It runs on the caller's goroutine.
+func (e *Engine) Test(ctx context.Context, name RuleName, n VersionNumber, events []TestEvent,
+	config *RuleConfig) ([]TestVerdict, error) {
+	v, own, err := e.version(name, n)
+	if err != nil {
+		return nil, err
+	}
+	if config == nil {
+		config = &own
+	}
+	if err := config.check(&e.limits); err != nil {
+		return nil, err
+	}
+	code, err := e.registry.module(v.SHA256)
+	if err != nil {
+		return nil, err
+	}
+	prog, err := e.programs.get(ctx, code)
+	if err != nil {
+		return nil, err
+	}
+	defer e.programs.put(prog)
+	params, err := paramsJSON(&prog.manifest, config.Params)
+	if err != nil {
+		return nil, err
+	}
+	scanner, err := event.NewScanner(e.fields, e.evLim)
+	if err != nil {
+		return nil, err
+	}
+	t := &tester{e: e, prog: prog, params: params, config: config, scanner: scanner}
+	defer t.close()
+	t.set = newRuleSet(0, []*activeRule{{name: name, prog: prog}})
+	list := make([]TestVerdict, len(events))
+	for i, ev := range events {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if list[i], err = t.evaluate(ctx, i, ev); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// tester evaluates events one by one on an instance of its own.
+type tester struct {
+	e       *Engine
+	prog    *program
+	params  []byte
+	config  *RuleConfig
+	scanner *event.Scanner
+	set     *ruleSet
+	table   table
+	parser  fastjson.Parser
+	in      *instance
+	logs    []TestLog
+}
+
+func (t *tester) close() {
+	if t.in != nil {
+		t.in.close()
+	}
+}
+
+// maxTestLogs bounds the log lines in the explanation of one event.
+const maxTestLogs = 100
+
+func (t *tester) log(level int, text string) {
+	if len(t.logs) < maxTestLogs {
+		name := [...]string{"debug", "info", "warn", "error"}[level]
+		t.logs = append(t.logs, TestLog{Level: name, Text: text})
+	}
+}
+
+func (t *tester) evaluate(ctx context.Context, i int, text TestEvent) (TestVerdict, error) {
+	out := TestVerdict{Index: i}
+	view := event.View{JSON: text}
+	if err := t.scanner.Scan(text, &view.Envelope); err != nil {
+		return out, &Error{Kind: BadEvent, Msg: "event " + strconv.Itoa(i), Err: err}
+	}
+	view.Arrival = time.Now().UnixNano()
+	if view.Time == 0 {
+		view.Time = view.Arrival
+	}
+	obj, err := t.parser.ParseBytes(text)
+	if err != nil {
+		return out, &Error{Kind: BadEvent, Msg: "event " + strconv.Itoa(i), Err: err}
+	}
+	t.logs = nil
+	if t.in == nil {
+		if t.in, err = t.e.programs.instantiate(ctx, t.prog, t.params, t.log); err != nil {
+			return out, refused(err)
+		}
+	}
+	out.Matched = len(t.set.matching(string(view.Type)).rules) > 0
+	only := t.set.only(0)
+	t.table.reset(len(t.set.columns), 1)
+	t.table.gather(0, &view, obj, t.set.columns, only.columns)
+	fuel := t.config.Fuel
+	if fuel == 0 {
+		fuel = t.e.limits.EventFuel
+	}
+	codes, start := []int32{0}, time.Now()
+	_, fault := t.in.run(&t.table, []event.View{view}, []uint16{0}, t.set.columns, t.set.which[0],
+		fuel, codes)
+	out.TookNS, out.Fuel = time.Since(start).Nanoseconds(), t.in.used(fuel)
+	out.Fields, out.Logs = t.fields(), t.logs
+	t.finish(&out, fault, codes[0])
+	return out, nil
+}
+
+// finish fills in what the call gave, as a worker would have it.
+func (t *tester) finish(out *TestVerdict, fault *VerdictError, code int32) {
+	if fault != nil && fault.Kind != FaultRule {
+		t.in.close()
+		t.in = nil
+	}
+	if fault == nil && code < 0 {
+		fault = badVerdict(code)
+	}
+	if fault != nil {
+		out.Error, out.Code = fault, t.config.failCode()
+		return
+	}
+	out.Code = code
+	if e := t.in.emits[0]; code != 0 && e.end > e.off {
+		out.Payload = append(json.RawMessage{}, t.in.out[e.off:e.end]...)
+	}
+}
+
+func badVerdict(code int32) *VerdictError {
+	return &VerdictError{Kind: FaultVerdict,
+		Message: "the verdict is " + strconv.Itoa(int(code)) + ": expected 0 or above"}
+}
+
+// fields tells what each column held.
+func (t *tester) fields() []TestField {
+	list := make([]TestField, len(t.prog.columns))
+	for i, c := range t.prog.columns {
+		g := &t.table.cols[t.set.which[0][i]]
+		list[i] = TestField{Field: t.prog.manifest.Fields[i], Valid: g.state[0] == valid}
+		if list[i].Valid {
+			list[i].Value = t.value(g, c.typ)
+		}
+	}
+	return list
+}
+
+func (t *tester) value(g *gathered, typ colType) json.RawMessage {
+	switch typ {
+	case typeF64:
+		b, _ := json.Marshal(math.Float64frombits(g.fixed[0])) // JSON numbers are finite
+		return b
+	case typeI64:
+		return strconv.AppendInt(nil, int64(g.fixed[0]), 10)
+	case typeBool:
+		return strconv.AppendBool(nil, g.fixed[0] == 1)
+	}
+	text := t.table.text[g.text[0].off:g.text[0].end]
+	if typ == typeUTF8 {
+		return appendString(nil, text)
+	}
+	return append(json.RawMessage{}, text...)
+}

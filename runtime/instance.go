@@ -1,0 +1,226 @@
+package runtime
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/sys"
+
+	"wasmeval/internal/event"
+	"wasmeval/runtime/meter"
+)
+
+// instance is a program instantiated for one worker. Nothing of it may be used by two goroutines.
+type instance struct {
+	limits *Limits
+	mod    api.Module
+	mem    api.Memory
+	fuel   api.MutableGlobal // fuel that is left; below 0 once exhausted
+	depth  api.Global        // depth that is left; below 0 once exhausted
+
+	inputFn, configure, evaluate api.Function
+
+	ctx    context.Context // carries the instance to the host functions
+	stack  [2]uint64
+	place  uint32 // what wasmeval_input gave last
+	placed uint32 // and how many bytes that has
+
+	// Of the call that is running:
+	rows    int
+	emits   []span // for each row, its payload in out; empty if it has none
+	out     []byte
+	refused int // payloads that were too large
+	clock   int64
+
+	random uint64
+	line   [2][]byte                    // of standard output and error, until its newline
+	log    func(level int, text string) // nil: nobody wants it
+}
+
+// instantiate makes a fresh instance and configures it. Each step has a budget of fuel.
+func (p *programs) instantiate(ctx context.Context, prog *program, params []byte,
+	log func(int, string)) (*instance, error) {
+	in := &instance{limits: p.limits, log: log, random: 1}
+	in.ctx = context.WithValue(context.Background(), instanceKey{}, in)
+	config := wazero.NewModuleConfig().WithName("").WithStartFunctions()
+	mod, err := p.wasm.InstantiateModule(context.WithValue(ctx, instanceKey{}, in), prog.compiled, config)
+	if err != nil {
+		return nil, fmt.Errorf("cannot instantiate it: %w", firstLine(err))
+	}
+	in.mod, in.mem = mod, mod.ExportedMemory("memory")
+	in.fuel, _ = mod.ExportedGlobal(meter.FuelExport).(api.MutableGlobal)
+	in.depth = mod.ExportedGlobal(meter.DepthExport)
+	in.inputFn = mod.ExportedFunction("wasmeval_input")
+	in.configure = mod.ExportedFunction("wasmeval_configure")
+	in.evaluate = mod.ExportedFunction("wasmeval_evaluate")
+	if err := in.prepare(params); err != nil {
+		in.close()
+		return nil, err
+	}
+	return in, nil
+}
+
+func (in *instance) prepare(params []byte) error {
+	if f := in.mod.ExportedFunction("_initialize"); f != nil {
+		if err := in.call(f, in.limits.InitFuel); err != nil {
+			return fmt.Errorf("_initialize failed: %w", err)
+		}
+	}
+	if err := in.call(in.mod.ExportedFunction("wasmeval_abi"), in.limits.InitFuel); err != nil {
+		return fmt.Errorf("wasmeval_abi failed: %w", err)
+	}
+	if v := uint32(in.stack[0]); v != abiVersion {
+		return fmt.Errorf("wasmeval_abi returned %d: expected %d", v, abiVersion)
+	}
+	if params == nil || in.configure == nil {
+		return nil
+	}
+	// The manifest comes first in the order of calls; some SDKs build their state in it.
+	if _, err := in.manifest(); err != nil {
+		return err
+	}
+	b, err := in.input(len(params))
+	if err != nil {
+		return err
+	}
+	copy(b, params)
+	in.stack = [2]uint64{uint64(in.place), uint64(len(params))}
+	if err := in.call(in.configure, in.limits.InitFuel); err != nil {
+		return fmt.Errorf("wasmeval_configure failed: %w", err)
+	}
+	if v := uint32(in.stack[0]); v != 0 {
+		return fmt.Errorf("wasmeval_configure returned %d: expected 0; params were %s", v, params)
+	}
+	return nil
+}
+
+// manifest returns a view of the manifest's text.
+func (in *instance) manifest() ([]byte, error) {
+	if err := in.call(in.mod.ExportedFunction("wasmeval_manifest"), in.limits.InitFuel); err != nil {
+		return nil, fmt.Errorf("wasmeval_manifest failed: %w", err)
+	}
+	ptr, n := uint32(in.stack[0]>>32), uint32(in.stack[0])
+	if int64(n) > int64(in.limits.ManifestBytes) {
+		return nil, fmt.Errorf("the manifest has %d bytes: expected at most %d",
+			n, in.limits.ManifestBytes)
+	}
+	b, ok := in.mem.Read(ptr, n)
+	if !ok {
+		return nil, fmt.Errorf("wasmeval_manifest returned pointer %d and length %d, which is outside "+
+			"of memory (%d bytes)", ptr, n, in.mem.Size())
+	}
+	return b, nil
+}
+
+// input returns a view of a place in the guest's memory for size bytes. It asks the guest only if
+// the place that it gave last is too small.
+func (in *instance) input(size int) ([]byte, error) {
+	if uint32(size) > in.placed {
+		in.stack[0] = uint64(size)
+		if err := in.call(in.inputFn, in.limits.InitFuel); err != nil {
+			return nil, fmt.Errorf("wasmeval_input failed: %w", err)
+		}
+		in.place, in.placed = uint32(in.stack[0]), uint32(size)
+		if in.place == 0 || in.place&7 != 0 {
+			in.placed = 0
+			return nil, fmt.Errorf("wasmeval_input(%d) returned %d: expected an address that is a "+
+				"multiple of 8 and not 0", size, in.place)
+		}
+	}
+	b, ok := in.mem.Read(in.place, uint32(size))
+	if !ok {
+		in.placed = 0
+		return nil, fmt.Errorf("wasmeval_input(%d) returned %d, which is outside of memory (%d bytes)",
+			size, in.place, in.mem.Size())
+	}
+	return b, nil
+}
+
+// call runs f on in.stack with a budget of fuel.
+func (in *instance) call(f api.Function, fuel uint64) error {
+	in.fuel.Set(fuel)
+	if err := f.CallWithStack(in.ctx, in.stack[:]); err != nil {
+		return in.fault(err)
+	}
+	return nil
+}
+
+// used is how much of a budget the last call used.
+func (in *instance) used(budget uint64) uint64 {
+	left := int64(in.fuel.Get())
+	return budget - uint64(max(left, 0))
+}
+
+// fault names what a failed call was stopped by. The counters say it more surely than the trap:
+// the metering ends a guest by an unreachable instruction, which a guest may have of its own.
+func (in *instance) fault(err error) *VerdictError {
+	var exit *sys.ExitError
+	switch {
+	case int64(in.fuel.Get()) < 0:
+		return &VerdictError{Kind: FaultFuel, Message: "out of fuel"}
+	case int32(in.depth.Get()) < 0:
+		return &VerdictError{Kind: FaultStack, Message: "calls are nested too deep"}
+	case errors.As(err, &exit):
+		return &VerdictError{Kind: FaultExit,
+			Message: fmt.Sprintf("the rule exited with code %d", exit.ExitCode())}
+	}
+	return &VerdictError{Kind: FaultTrap, Message: firstLine(err).Error()}
+}
+
+// firstLine drops the stack trace that wazero appends, and its prefix.
+func firstLine(err error) error {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return errors.New(strings.TrimPrefix(line, "wasm error: "))
+}
+
+// run evaluates one batch of rows with the given budget. On success verdicts has one code a row,
+// and in.emits the payloads; both are valid until the next call. After an error the instance must
+// be replaced, unless the error's kind is rule_error.
+func (in *instance) run(t *table, events []event.View, rows []uint16, cols []*column,
+	which []uint16, fuel uint64, verdicts []int32) (wrong int, err *VerdictError) {
+	size := t.batchSize(rows, cols, which)
+	b, placeErr := in.input(size)
+	if placeErr != nil {
+		return 0, asFault(placeErr)
+	}
+	at, wrong := t.writeBatch(b, events, rows, cols, which)
+	in.rows, in.out, in.refused = len(rows), in.out[:0], 0
+	in.clock = events[rows[0]].Arrival
+	if cap(in.emits) < len(rows) {
+		in.emits = make([]span, len(rows))
+	}
+	in.emits = in.emits[:len(rows)]
+	clear(in.emits)
+	in.stack[0] = uint64(in.place)
+	if err := in.call(in.evaluate, fuel); err != nil {
+		return wrong, asFault(err)
+	}
+	if code := int32(in.stack[0]); code != 0 {
+		return wrong, &VerdictError{Kind: FaultRule,
+			Message: fmt.Sprintf("wasmeval_evaluate returned %d: expected 0", code)}
+	}
+	// Read anew: the memory may have moved.
+	v, ok := in.mem.Read(in.place+uint32(at), uint32(4*len(rows)))
+	if !ok {
+		return wrong, &VerdictError{Kind: FaultTrap, Message: "the batch is outside of memory"}
+	}
+	for i := range rows {
+		verdicts[i] = int32(binary.LittleEndian.Uint32(v[4*i:]))
+	}
+	return wrong, nil
+}
+
+func asFault(err error) *VerdictError {
+	var f *VerdictError
+	if errors.As(err, &f) {
+		return f
+	}
+	return &VerdictError{Kind: FaultMemory, Message: err.Error()}
+}
+
+func (in *instance) close() { _ = in.mod.Close(context.Background()) }

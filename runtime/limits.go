@@ -1,0 +1,55 @@
+package runtime
+
+import (
+	"fmt"
+
+	"wasmeval/runtime/meter"
+)
+
+// Limits bounds what rules may do. See docs/LIMITS.md for the reasons and the counters.
+type Limits struct {
+	Module meter.Limits // of a module's parts
+
+	EventFuel uint64 // units for one event, where the rule's configuration names none
+	SliceFuel uint64 // units for one call, however many events it evaluates
+	InitFuel  uint64 // units for each call that makes an instance ready
+
+	PayloadBytes  int // of one verdict's payload
+	OutputBytes   int // of all payloads of one call
+	LogLineBytes  int // of one log line; the rest is cut off
+	LogRate       int // lines a second that each rule may log; the rest is counted
+	ManifestBytes int
+
+	Rules    int // rules in the registry
+	Versions int // versions of one rule
+}
+
+// DefaultLimits are the limits of a server that is configured with none.
+func DefaultLimits() Limits {
+	return Limits{
+		Module:    meter.DefaultLimits(),
+		EventFuel: 1_000_000, SliceFuel: 4_000_000, InitFuel: 50_000_000,
+		PayloadBytes: 16 << 10, OutputBytes: 1 << 20, LogLineBytes: 1 << 10, LogRate: 10,
+		ManifestBytes: 64 << 10, Rules: 1000, Versions: 1000,
+	}
+}
+
+func (l *Limits) check() error {
+	if l.EventFuel == 0 || l.EventFuel > l.SliceFuel {
+		return fmt.Errorf("fuel for an event is %d: expected 1 to the slice's %d",
+			l.EventFuel, l.SliceFuel)
+	}
+	for _, v := range []struct {
+		name string
+		n    int
+	}{
+		{"payload bytes", l.PayloadBytes}, {"output bytes", l.OutputBytes},
+		{"log line bytes", l.LogLineBytes}, {"log rate", l.LogRate},
+		{"manifest bytes", l.ManifestBytes}, {"rules", l.Rules}, {"versions", l.Versions},
+	} {
+		if v.n < 1 {
+			return fmt.Errorf("limit of %s is %d: expected at least 1", v.name, v.n)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,158 @@
+package runtime
+
+import (
+	"math/bits"
+	"sync/atomic"
+	"time"
+)
+
+// Outcome is how an evaluation of one event by one rule ended.
+type Outcome uint8
+
+// The outcomes.
+const (
+	Matched   Outcome = iota // a code above 0
+	Unmatched                // code 0
+	Failed                   // an error verdict
+	Outcomes                 // how many there are
+)
+
+var outcomeNames = [Outcomes]string{"matched", "unmatched", "failed"}
+
+// String is the outcome's name in metrics.
+func (o Outcome) String() string { return outcomeNames[o] }
+
+// histogramBuckets have the upper bounds 1 µs, 2 µs, 4 µs … 2^23 µs (8.4 s), and then no bound.
+const histogramBuckets = 25
+
+// Histogram counts durations in buckets that double. Any goroutine may add and read; a reading is
+// not one moment's, but each count is exact.
+type Histogram struct {
+	counts [histogramBuckets]atomic.Uint64
+	sumNS  atomic.Int64
+}
+
+func (h *Histogram) add(ns int64, n int) {
+	ns = max(ns, 0)
+	i := min(bits.Len64(uint64(max(ns-1, 0)/1000)), histogramBuckets-1)
+	h.counts[i].Add(uint64(n))
+	h.sumNS.Add(ns * int64(n))
+}
+
+// HistogramStats is a reading of a Histogram: Counts[i] durations of at most Bounds()[i].
+type HistogramStats struct {
+	Counts [histogramBuckets]uint64
+	Sum    time.Duration
+}
+
+func (h *Histogram) read() HistogramStats {
+	s := HistogramStats{Sum: time.Duration(h.sumNS.Load())}
+	for i := range h.counts {
+		s.Counts[i] = h.counts[i].Load()
+	}
+	return s
+}
+
+// Bounds are the upper bounds of a HistogramStats' buckets; the last bucket has none.
+func Bounds() [histogramBuckets - 1]time.Duration {
+	var b [histogramBuckets - 1]time.Duration
+	for i := range b {
+		b[i] = time.Microsecond << i
+	}
+	return b
+}
+
+// ruleStats are the counters of one rule, from its first version on until it is deleted. Workers
+// add to them once a call, not once an event.
+type ruleStats struct {
+	outcomes  [Outcomes]atomic.Uint64
+	faults    [len(faultKinds)]atomic.Uint64
+	fuel      atomic.Uint64
+	wrongType atomic.Uint64
+	oversize  atomic.Uint64 // payloads refused for their size
+	calls     atomic.Uint64
+	replaced  atomic.Uint64 // instances replaced after a failure
+	logged    atomic.Uint64
+	unlogged  atomic.Uint64 // lines above the rate
+	took      Histogram     // a guest call's time, shared among its events
+
+	logSecond atomic.Int64
+	logLines  atomic.Int64
+}
+
+var faultKinds = [...]string{
+	FaultFuel, FaultStack, FaultTrap, FaultExit, FaultRule, FaultVerdict, FaultMemory,
+	FaultInstantiate,
+}
+
+func (s *ruleStats) fault(kind string) {
+	for i, k := range faultKinds {
+		if k == kind {
+			s.faults[i].Add(1)
+		}
+	}
+}
+
+// mayLog counts a line against the rule's rate for this second.
+func (s *ruleStats) mayLog(rate int) bool {
+	now := time.Now().Unix()
+	if last := s.logSecond.Load(); last != now && s.logSecond.CompareAndSwap(last, now) {
+		s.logLines.Store(0)
+	}
+	if s.logLines.Add(1) > int64(rate) {
+		s.unlogged.Add(1)
+		return false
+	}
+	s.logged.Add(1)
+	return true
+}
+
+// RuleStats are one rule's counters since the server started.
+type RuleStats struct {
+	Name     RuleName
+	Version  VersionNumber // the active one
+	Outcomes [Outcomes]uint64
+	Faults   map[string]uint64 // failed evaluations by the kind of their error
+	Fuel     uint64            // units
+	Calls    uint64
+
+	WrongType uint64 // values that were not of their column's type
+	Oversize  uint64 // payloads that were too large
+	Replaced  uint64 // instances replaced after a failure
+	Logged    uint64
+	Unlogged  uint64 // log lines above the rate
+
+	Took HistogramStats
+}
+
+func (s *ruleStats) read(name RuleName, v VersionNumber) RuleStats {
+	r := RuleStats{
+		Name: name, Version: v, Faults: map[string]uint64{}, Fuel: s.fuel.Load(),
+		Calls: s.calls.Load(), WrongType: s.wrongType.Load(), Oversize: s.oversize.Load(),
+		Replaced: s.replaced.Load(), Logged: s.logged.Load(), Unlogged: s.unlogged.Load(),
+		Took: s.took.read(),
+	}
+	for i := range s.outcomes {
+		r.Outcomes[i] = s.outcomes[i].Load()
+	}
+	for i, k := range faultKinds {
+		r.Faults[k] = s.faults[i].Load()
+	}
+	return r
+}
+
+// Stats are the engine's figures since the server started.
+type Stats struct {
+	Generation Generation
+	Swaps      uint64
+	SwapTook   HistogramStats
+	Programs   int // modules that are compiled and loaded
+	Rules      []RuleStats
+
+	Events    uint64 // evaluated, whether any rule wanted them or not
+	Unwanted  uint64 // events that no rule wanted
+	Batches   uint64
+	Queued    HistogramStats // from an event's arrival until a worker took it
+	SliceMax  time.Duration  // the longest guest call
+	ReplyMiss uint64         // verdicts for a request that no longer waits
+}
