@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -288,7 +289,7 @@ func sha(code []byte) string {
 
 func (c *RuleConfig) equal(d *RuleConfig) bool {
 	return c.Fuel == d.Fuel && c.OnFailure == d.OnFailure && c.FailCode == d.FailCode &&
-		maps.EqualFunc(c.Params, d.Params, func(a, b []byte) bool { return string(a) == string(b) })
+		maps.EqualFunc(c.Params, d.Params, func(a, b json.RawMessage) bool { return string(a) == string(b) })
 }
 
 // onlyOf lists the modules that no rule but this one has.

@@ -82,9 +82,6 @@ type branch struct {
 }
 
 func (p *paths) add(f field) error {
-	if len(p.nodes) == 0 {
-		p.nodes = make([][]branch, rootNode+1)
-	}
 	if len(f.path) > maxSegments {
 		return fmt.Errorf("cannot use the %s path %q: expected at most %d keys",
 			f.name, strings.Join(f.path, "."), maxSegments)

@@ -80,3 +80,6 @@ func (v *View) Decode(rec []byte) {
 	v.ID, v.Type, v.Source, v.Key = text(28), text(30), text(32), text(34)
 	v.JSON = rec[at:]
 }
+
+// SetReply changes the number of the waiting request in a head that AppendHead made.
+func SetReply(head []byte, reply uint64) { binary.LittleEndian.PutUint64(head[16:], reply) }

@@ -1,7 +1,6 @@
 package event
 
 import (
-	"bytes"
 	"fmt"
 	"hash/maphash"
 )
@@ -32,10 +31,9 @@ type Scanner struct {
 
 	// What a scan leaves behind.
 	err    Error
-	failed bool             // err is set
-	spans  [captures]span   // where the texts of the envelope are
-	time   int64            // nanoseconds since 1970-01-01 UTC, or 0
-	plain  [captures]bool   // whether a captured value is a string
+	failed bool           // err is set
+	spans  [captures]span // where the texts of the envelope are
+	time   int64          // nanoseconds since 1970-01-01 UTC, or 0
 
 	// What it works with.
 	skip    bool    // go on after a fault that leaves the grammar intact
@@ -83,6 +81,7 @@ func newScanner(fields []field, l Limits, cloud bool) (*Scanner, error) {
 	s := &Scanner{limits: l, cloud: cloud}
 	s.frames = make([]frame, 0, l.Depth+1)
 	s.keys.seed = seed
+	s.paths.nodes = make([][]branch, rootNode+1)
 	for _, f := range fields {
 		if err := s.paths.add(f); err != nil {
 			return nil, err
@@ -109,14 +108,18 @@ func (s *Scanner) Scan(json []byte, env *Envelope) error {
 func (s *Scanner) one(json []byte, env *Envelope) (object []byte, fault *Error) {
 	start := skipSpace(json, 0)
 	s.begin(start, false)
-	text := bytes.TrimRight(json, " \t\r\n")
+	last := len(json)
+	for last > start && json[last-1] <= ' ' && spaces>>json[last-1]&1 != 0 {
+		last--
+	}
+	text := json[:last]
 	if len(text)-start > s.limits.EventBytes {
 		s.note(TooLarge, start, "the event is larger than the limit")
 		return nil, &s.err
 	}
 	end := s.value(text, start)
 	if end >= 0 && end < len(text) {
-		s.fault(text, end, "expected the end of the text after the value")
+		s.fault(text, end, msgTrailing)
 	}
 	if s.failed {
 		return nil, &s.err
@@ -141,6 +144,8 @@ func (s *Scanner) begin(at int, skip bool) {
 	}
 	s.scratch = s.scratch[:0]
 }
+
+const msgTrailing = "expected the end of the text after the value"
 
 const keepScratch = 64 << 10 // bytes of scratch that a scanner keeps between events
 

@@ -233,4 +233,3 @@ func (e emitter) sink(s *Sink) {
 	e.count(sinkRetries, s.Retry, s.Name, s.Type)
 	e.gauge(sinkQueued, float64(s.QueuedBytes), s.Name, s.Type)
 }
-

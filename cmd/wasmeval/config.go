@@ -1,0 +1,552 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"net"
+	"net/netip"
+	"os"
+	goruntime "runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"wasmeval/internal/event"
+	"wasmeval/internal/sink"
+)
+
+// Config is everything that can be set. Each value but the routes and sinks is one row of the
+// options table, which says what the value means.
+type Config struct {
+	Listen   ListenConfig
+	DataDir  string
+	Bus      BusConfig
+	Events   EventsConfig
+	Rules    RulesConfig
+	UDP      UDPConfig
+	Evaluate EvaluateConfig
+	Log      LogConfig
+	Shutdown time.Duration
+	Sink     sink.Config // routes and sinks, from the YAML file only
+
+	origins map[string]string // by the option's path
+}
+
+// ListenConfig says where the server listens, and to whom.
+type ListenConfig struct {
+	HTTP, UDP       string // host:port
+	TLSCert, TLSKey string // files
+	AllowedHosts    []string
+	TokenFiles      []string
+	EventTokens     bool
+	OpenMetrics     bool
+	OpenUDP         bool
+}
+
+// BusConfig sizes the bus.
+type BusConfig struct {
+	Shards    int
+	RingBytes int
+	Batch     int // events
+}
+
+// EventsConfig says how events are read.
+type EventsConfig struct {
+	Fields    event.Fields
+	Limits    event.Limits
+	BodyBytes int
+}
+
+// RulesConfig bounds what rules may do.
+type RulesConfig struct {
+	EventFuel, SliceFuel, InitFuel uint64
+	ModuleBytes                    int
+	MemoryPages                    int
+	Rules, Versions                int
+	PayloadBytes, OutputBytes      int
+	LogLineBytes, LogRate          int
+}
+
+// UDPConfig is for the UDP listener.
+type UDPConfig struct {
+	Readers            int
+	ReceiveBufferBytes int
+	GRO                bool
+}
+
+// EvaluateConfig is for requests that wait for their verdicts.
+type EvaluateConfig struct {
+	Timeout   time.Duration
+	MaxEvents int
+}
+
+// LogConfig is for the server's own log.
+type LogConfig struct {
+	Level, Format string
+}
+
+// option is one value of the configuration, under all its names.
+type option struct {
+	path     string // in the YAML file; the parts are separated by points
+	flag     string
+	standard string // the default, as it would be written
+	help     string
+	to       func(*Config) any // where it goes: a pointer to one of the types that parse knows
+	min, max uint64            // for whole numbers; max 0 means that there is no limit
+	oneOf    []string          // for texts; nil allows any
+}
+
+// env is the option's environment variable.
+func (o *option) env() string {
+	return "WASMEVAL_" + strings.ToUpper(strings.ReplaceAll(o.flag, "-", "_"))
+}
+
+// size is a number of bytes, written with or without KiB, MiB or GiB.
+type size int
+
+func bytesOf(p *int) any { return (*size)(p) }
+
+const (
+	kib = 1 << 10
+	mib = 1 << 20
+	gib = 1 << 30
+)
+
+// options is the one table of all options: flags, environment variables, keys of the YAML file,
+// defaults, help and documentation all come from here.
+var options = []option{
+	{path: "listen.http", flag: "http", standard: "127.0.0.1:8080",
+		help: "address for HTTP",
+		to:   func(c *Config) any { return &c.Listen.HTTP }},
+	{path: "listen.udp", flag: "udp", standard: "127.0.0.1:8081",
+		help: "address for events by UDP; empty: no UDP",
+		to:   func(c *Config) any { return &c.Listen.UDP }},
+	{path: "listen.tls_cert", flag: "tls-cert",
+		help: "file with the certificate chain, PEM; with tls_key HTTP becomes HTTPS",
+		to:   func(c *Config) any { return &c.Listen.TLSCert }},
+	{path: "listen.tls_key", flag: "tls-key",
+		help: "file with the private key, PEM",
+		to:   func(c *Config) any { return &c.Listen.TLSKey }},
+	{path: "listen.allowed_hosts", flag: "allowed-hosts",
+		help: "names that clients may use in Host and Origin, beside the address itself",
+		to:   func(c *Config) any { return &c.Listen.AllowedHosts }},
+	{path: "listen.token_files", flag: "token-files",
+		help: "files with tokens and their roles, beside admin.token in the data folder",
+		to:   func(c *Config) any { return &c.Listen.TokenFiles }},
+	{path: "listen.require_token_for_events", flag: "require-token-for-events", standard: "false",
+		help: "events by HTTP need a token with the role ingest",
+		to:   func(c *Config) any { return &c.Listen.EventTokens }},
+	{path: "listen.open_metrics", flag: "open-metrics", standard: "false",
+		help: "/metrics needs no token",
+		to:   func(c *Config) any { return &c.Listen.OpenMetrics }},
+	{path: "listen.open_udp", flag: "open-udp", standard: "false",
+		help: "UDP, which knows neither TLS nor tokens, may be bound to more than loopback",
+		to:   func(c *Config) any { return &c.Listen.OpenUDP }},
+	{path: "data_dir", flag: "data-dir", standard: "./data",
+		help: "folder for the registry, the compilation cache and the admin token",
+		to:   func(c *Config) any { return &c.DataDir }},
+
+	{path: "bus.shards", flag: "shards", standard: "0", max: 256,
+		help: "shards, each with one ring and one worker; 0: two, or one with one processor",
+		to:   func(c *Config) any { return &c.Bus.Shards }},
+	{path: "bus.ring_bytes", flag: "ring-bytes", standard: "16MiB", min: 64 * kib, max: gib,
+		help: "size of each ring, rounded up to a power of two",
+		to:   func(c *Config) any { return bytesOf(&c.Bus.RingBytes) }},
+	{path: "bus.batch", flag: "batch", standard: "256", min: 1, max: 4096,
+		help: "events that a worker takes at once, at most",
+		to:   func(c *Config) any { return &c.Bus.Batch }},
+
+	{path: "events.id_field", flag: "id-field", standard: "id",
+		help: "path of the field with an event's id; empty: none",
+		to:   func(c *Config) any { return &c.Events.Fields.ID }},
+	{path: "events.type_field", flag: "type-field", standard: "type",
+		help: "path of the field with an event's type, by which rules are chosen",
+		to:   func(c *Config) any { return &c.Events.Fields.Type }},
+	{path: "events.source_field", flag: "source-field", standard: "source",
+		help: "path of the field with an event's source",
+		to:   func(c *Config) any { return &c.Events.Fields.Source }},
+	{path: "events.time_field", flag: "time-field", standard: "time",
+		help: "path of the field with an event's time",
+		to:   func(c *Config) any { return &c.Events.Fields.Time }},
+	{path: "events.key_field", flag: "key",
+		help: "path of the field with an event's key, such as user.id; events with one key are " +
+			"evaluated in the order of their acceptance",
+		to: func(c *Config) any { return &c.Events.Fields.Key }},
+	{path: "events.event_bytes", flag: "event-bytes", standard: "1MiB", min: 2, max: 2 * mib,
+		help: "size of an event, at most",
+		to:   func(c *Config) any { return bytesOf(&c.Events.Limits.EventBytes) }},
+	{path: "events.depth", flag: "depth", standard: "64", min: 1, max: 1000,
+		help: "nesting of an event, at most",
+		to:   func(c *Config) any { return &c.Events.Limits.Depth }},
+	{path: "events.body_bytes", flag: "body-bytes", standard: "32MiB", min: 1, max: gib,
+		help: "size of a request's body with events after decompression, at most",
+		to:   func(c *Config) any { return bytesOf(&c.Events.BodyBytes) }},
+
+	{path: "rules.event_fuel", flag: "event-fuel", standard: "1000000", min: 1,
+		help: "fuel for one event, where the rule's configuration names none",
+		to:   func(c *Config) any { return &c.Rules.EventFuel }},
+	{path: "rules.slice_fuel", flag: "slice-fuel", standard: "4000000", min: 1,
+		help: "fuel for one call, however many events it has: the longest pause of the server",
+		to:   func(c *Config) any { return &c.Rules.SliceFuel }},
+	{path: "rules.init_fuel", flag: "init-fuel", standard: "50000000", min: 1,
+		help: "fuel for each call that makes an instance ready",
+		to:   func(c *Config) any { return &c.Rules.InitFuel }},
+	{path: "rules.module_bytes", flag: "module-bytes", standard: "8MiB", min: 8, max: 64 * mib,
+		help: "size of a module, at most",
+		to:   func(c *Config) any { return bytesOf(&c.Rules.ModuleBytes) }},
+	{path: "rules.memory_pages", flag: "memory-pages", standard: "256", min: 1, max: 65536,
+		help: "memory of one instance in pages of 64 KiB, at most",
+		to:   func(c *Config) any { return &c.Rules.MemoryPages }},
+	{path: "rules.max_rules", flag: "max-rules", standard: "1000", min: 1, max: 100_000,
+		help: "rules in the registry, at most",
+		to:   func(c *Config) any { return &c.Rules.Rules }},
+	{path: "rules.max_versions", flag: "max-versions", standard: "1000", min: 1, max: 100_000,
+		help: "versions of one rule, at most",
+		to:   func(c *Config) any { return &c.Rules.Versions }},
+	{path: "rules.payload_bytes", flag: "payload-bytes", standard: "16KiB", min: 1, max: mib,
+		help: "size of one verdict's payload, at most",
+		to:   func(c *Config) any { return bytesOf(&c.Rules.PayloadBytes) }},
+	{path: "rules.output_bytes", flag: "output-bytes", standard: "1MiB", min: 1, max: 64 * mib,
+		help: "size of all payloads of one call, at most",
+		to:   func(c *Config) any { return bytesOf(&c.Rules.OutputBytes) }},
+	{path: "rules.log_line_bytes", flag: "log-line-bytes", standard: "1KiB", min: 1, max: 64 * kib,
+		help: "size of a line that a rule logs; the rest is cut off",
+		to:   func(c *Config) any { return bytesOf(&c.Rules.LogLineBytes) }},
+	{path: "rules.log_rate", flag: "log-rate", standard: "10", min: 1, max: 10_000,
+		help: "lines a second that each rule may log; the rest is counted",
+		to:   func(c *Config) any { return &c.Rules.LogRate }},
+
+	{path: "udp.readers", flag: "udp-readers", standard: "1", min: 1, max: 64,
+		help: "sockets for UDP, each with one reader",
+		to:   func(c *Config) any { return &c.UDP.Readers }},
+	{path: "udp.receive_buffer_bytes", flag: "udp-receive-buffer", standard: "8MiB",
+		min: 4 * kib, max: gib,
+		help: "receive buffer to ask the kernel for, of each socket",
+		to:   func(c *Config) any { return bytesOf(&c.UDP.ReceiveBufferBytes) }},
+	{path: "udp.gro", flag: "udp-gro", standard: "true",
+		help: "let the kernel hand over several datagrams at once",
+		to:   func(c *Config) any { return &c.UDP.GRO }},
+
+	{path: "evaluate.timeout", flag: "evaluate-timeout", standard: "5s",
+		help: "how long a request waits for its verdicts, at most",
+		to:   func(c *Config) any { return &c.Evaluate.Timeout }},
+	{path: "evaluate.max_events", flag: "evaluate-max-events", standard: "1000",
+		min: 1, max: 100_000,
+		help: "events in a request that waits for its verdicts, at most",
+		to:   func(c *Config) any { return &c.Evaluate.MaxEvents }},
+	{path: "tail_listeners", flag: "tail-listeners", standard: "64", min: 1, max: 10_000,
+		help: "listeners of the tail at once, at most",
+		to:   func(c *Config) any { return &c.Sink.TailListeners }},
+
+	{path: "log.level", flag: "log-level", standard: "info",
+		oneOf: []string{"debug", "info", "warn", "error"},
+		help:  "least level of the lines in the server's log",
+		to:    func(c *Config) any { return &c.Log.Level }},
+	{path: "log.format", flag: "log-format", standard: "text", oneOf: []string{"text", "json"},
+		help: "form of the server's log",
+		to:   func(c *Config) any { return &c.Log.Format }},
+	{path: "shutdown_timeout", flag: "shutdown-timeout", standard: "10s",
+		help: "how long to drain when the server stops, at most",
+		to:   func(c *Config) any { return &c.Shutdown }},
+}
+
+// parse sets the option to what a text says. The error says what was expected, without the name.
+func (o *option) parse(c *Config, text string) error {
+	switch p := o.to(c).(type) {
+	case *string:
+		if o.oneOf != nil && !slices.Contains(o.oneOf, text) {
+			return fmt.Errorf("%q: expected %s", text, strings.Join(o.oneOf, " or "))
+		}
+		*p = text
+	case *[]string:
+		*p = splitList(text)
+	case *bool:
+		if text != "true" && text != "false" {
+			return fmt.Errorf("%q: expected true or false", text)
+		}
+		*p = text == "true"
+	case *time.Duration:
+		d, err := time.ParseDuration(text)
+		if err != nil || d <= 0 {
+			return fmt.Errorf("%q: expected a duration above 0, such as 10s or 250ms", text)
+		}
+		*p = d
+	case *size:
+		n, err := parseSize(text)
+		if err != nil {
+			return err
+		}
+		*p = size(n)
+		return o.inRange(text, n)
+	case *int:
+		n, err := strconv.ParseUint(text, 10, 31)
+		if err != nil {
+			return fmt.Errorf("%q: expected a whole number", text)
+		}
+		*p = int(n)
+		return o.inRange(text, n)
+	case *uint64:
+		n, err := strconv.ParseUint(text, 10, 63)
+		if err != nil {
+			return fmt.Errorf("%q: expected a whole number", text)
+		}
+		*p = n
+		return o.inRange(text, n)
+	default:
+		panic(fmt.Sprintf("BUG: option %s is a %T", o.path, p))
+	}
+	return nil
+}
+
+func (o *option) inRange(text string, n uint64) error {
+	if o.max == 0 && n < o.min {
+		return fmt.Errorf("%q: expected at least %d", text, o.min)
+	}
+	if o.max != 0 && (n < o.min || n > o.max) {
+		return fmt.Errorf("%q: expected %s", text, o.limits())
+	}
+	return nil
+}
+
+// limits tells the range of a number, or the texts that are allowed.
+func (o *option) limits() string {
+	if o.oneOf != nil {
+		return strings.Join(o.oneOf, ", ")
+	}
+	show := func(n uint64) string { return strconv.FormatUint(n, 10) }
+	if _, ok := o.to(new(Config)).(*size); ok {
+		show = func(n uint64) string { return formatSize(int(n)) }
+	}
+	switch {
+	case o.max != 0:
+		return show(o.min) + " to " + show(o.max)
+	case o.min != 0:
+		return "at least " + show(o.min)
+	}
+	return ""
+}
+
+// format is the inverse of parse.
+func (o *option) format(c *Config) string {
+	switch p := o.to(c).(type) {
+	case *string:
+		return *p
+	case *[]string:
+		return strings.Join(*p, ",")
+	case *bool:
+		return strconv.FormatBool(*p)
+	case *time.Duration:
+		return p.String()
+	case *size:
+		return formatSize(int(*p))
+	case *int:
+		return strconv.Itoa(*p)
+	case *uint64:
+		return strconv.FormatUint(*p, 10)
+	default:
+		panic(fmt.Sprintf("BUG: option %s is a %T", o.path, p))
+	}
+}
+
+// kind names the option's type in the help.
+func (o *option) kind() string {
+	switch o.to(new(Config)).(type) {
+	case *[]string:
+		return "list"
+	case *bool:
+		return "bool"
+	case *time.Duration:
+		return "duration"
+	case *size:
+		return "size"
+	case *int, *uint64:
+		return "number"
+	}
+	return "text"
+}
+
+func splitList(text string) []string {
+	var list []string
+	for part := range strings.SplitSeq(text, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			list = append(list, part)
+		}
+	}
+	return list
+}
+
+var sizeUnits = []struct {
+	suffix string
+	bytes  uint64
+}{{"GiB", gib}, {"MiB", mib}, {"KiB", kib}, {"B", 1}, {"", 1}}
+
+func parseSize(text string) (uint64, error) {
+	for _, u := range sizeUnits {
+		digits, ok := strings.CutSuffix(text, u.suffix)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseUint(strings.TrimSpace(digits), 10, 31)
+		if err == nil {
+			return n * u.bytes, nil
+		}
+		break
+	}
+	return 0, fmt.Errorf("%q: expected a size, such as 65536, 64KiB or 16MiB", text)
+}
+
+func formatSize(n int) string {
+	for _, u := range sizeUnits[:3] {
+		if n != 0 && uint64(n)%u.bytes == 0 {
+			return strconv.FormatUint(uint64(n)/u.bytes, 10) + u.suffix
+		}
+	}
+	return strconv.Itoa(n)
+}
+
+// inputs are where a configuration comes from. The zero value gives the defaults.
+type inputs struct {
+	flags map[string]string           // by the flag's name: those that were given
+	env   func(string) (string, bool) // as os.LookupEnv; nil: nothing is set
+	file  string                      // YAML; empty: none
+}
+
+// load reads the configuration: flags before the environment, the environment before the file, the
+// file before the defaults. The error joins all faults, each with its place, one a line. The
+// configuration comes back also with an error, as far as it could be read.
+func load(in inputs) (*Config, error) {
+	c := &Config{origins: make(map[string]string, len(options))}
+	if in.env == nil {
+		in.env = func(string) (string, bool) { return "", false }
+	}
+	var faults []error
+	var file yamlFile
+	if in.file != "" {
+		var err error
+		if file, err = readYAML(in.file, in.env, &c.Sink); err != nil {
+			faults = append(faults, err)
+		}
+	}
+	for i := range options {
+		o := &options[i]
+		text, origin := o.standard, "default"
+		if s, ok := file.values[o.path]; ok {
+			text, origin = s.text, s.place
+		}
+		if s, ok := in.env(o.env()); ok {
+			text, origin = s, "environment "+o.env()
+		}
+		if s, ok := in.flags[o.flag]; ok {
+			text, origin = s, "flag --"+o.flag
+		}
+		c.origins[o.path] = origin
+		if err := o.parse(c, text); err != nil {
+			faults = append(faults, fmt.Errorf("%s: %s: %w", origin, o.path, err))
+			// For the checks below, or one fault would be told twice.
+			if err := o.parse(c, o.standard); err != nil {
+				panic("BUG: the default of " + o.path + ": " + err.Error())
+			}
+		}
+	}
+	if c.Bus.Shards == 0 {
+		c.Bus.Shards = min(2, goruntime.GOMAXPROCS(0))
+	}
+	faults = append(faults, c.check()...)
+	if err := c.Sink.Check(); err != nil {
+		faults = append(faults, err)
+	}
+	return c, errors.Join(faults...)
+}
+
+// check finds the faults that lie in several values together, or outside of the configuration.
+func (c *Config) check() (faults []error) {
+	fault := func(path, format string, args ...any) {
+		faults = append(faults, fmt.Errorf("%s: %s: %w", c.origins[path], path,
+			fmt.Errorf(format, args...)))
+	}
+	l := &c.Listen
+	loopback, err := isLoopback(l.HTTP)
+	switch {
+	case err != nil:
+		fault("listen.http", "%w", err)
+	case !loopback && (l.TLSCert == "" || !l.EventTokens):
+		fault("listen.http", "%q is not a loopback address: expected tls_cert, tls_key and "+
+			"require_token_for_events with it, or others could read along and send events", l.HTTP)
+	}
+	if l.UDP != "" {
+		loopback, err := isLoopback(l.UDP)
+		switch {
+		case err != nil:
+			fault("listen.udp", "%w", err)
+		case !loopback && !l.OpenUDP:
+			fault("listen.udp", "%q is not a loopback address: expected open_udp with it, "+
+				"since UDP knows neither TLS nor tokens", l.UDP)
+		}
+	}
+	if (l.TLSCert == "") != (l.TLSKey == "") {
+		fault("listen.tls_cert", "expected both tls_cert and tls_key, or none")
+	}
+	for _, f := range []struct{ path, name string }{
+		{"listen.tls_cert", l.TLSCert}, {"listen.tls_key", l.TLSKey},
+	} {
+		if f.name != "" {
+			faults = append(faults, c.checkFile(f.path, f.name)...)
+		}
+	}
+	for _, name := range l.TokenFiles {
+		faults = append(faults, c.checkFile("listen.token_files", name)...)
+	}
+	if c.DataDir == "" {
+		fault("data_dir", "expected the name of a folder")
+	}
+	// A record has an envelope of at most four texts beside the event's own bytes.
+	const envelopeBytes = 5 * event.MaxText
+	if most := maxRecord(c.Bus.RingBytes); c.Events.Limits.EventBytes+envelopeBytes > most {
+		fault("events.event_bytes", "%s does not fit into a ring of %s: expected an eighth of the "+
+			"ring, less %s, at most", formatSize(c.Events.Limits.EventBytes), formatSize(c.Bus.RingBytes),
+			formatSize(envelopeBytes))
+	}
+	if _, err := event.NewScanner(c.Events.Fields, c.Events.Limits); err != nil {
+		faults = append(faults, fmt.Errorf("events: %w", err))
+	}
+	if c.Rules.EventFuel > c.Rules.SliceFuel {
+		fault("rules.event_fuel", "%d is above slice_fuel %d: expected at most that",
+			c.Rules.EventFuel, c.Rules.SliceFuel)
+	}
+	return faults
+}
+
+func (c *Config) checkFile(path, name string) []error {
+	if _, err := os.Stat(name); err != nil {
+		return []error{fmt.Errorf("%s: %s: cannot read file %q: %w", c.origins[path], path, name,
+			errors.Unwrap(err))}
+	}
+	return nil
+}
+
+// maxRecord is what bus.Ring.MaxRecord says for a ring of that size, near enough.
+func maxRecord(ringBytes int) int {
+	if ringBytes < 1 {
+		return 0
+	}
+	return min(1<<bits.Len(uint(ringBytes-1))/8, 2*mib) - 64
+}
+
+// isLoopback reports whether an address is one that only this machine reaches. The error says what
+// was expected.
+func isLoopback(address string) (bool, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return false, fmt.Errorf("%q: expected host:port", address)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return false, fmt.Errorf("%q: expected a port of 0 to 65535", address)
+	}
+	if host == "localhost" {
+		return true, nil
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback(), nil
+}

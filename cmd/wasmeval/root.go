@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set by the linker.
+var version = "devel"
+
+// run is the whole program. It returns the exit code: 0, or 1 after it printed what went wrong.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	cmd := newRoot()
+	cmd.SetArgs(args)
+	cmd.SetIn(stdin)
+	cmd.SetOut(stdout)
+	cmd.SetErr(stderr)
+	if err := cmd.ExecuteContext(ctx); err != nil {
+		fmt.Fprintf(stderr, "wasmeval: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "wasmeval",
+		Short: "Runs WebAssembly rules over a live stream of events",
+		Long: `wasmeval is a server that runs user-uploaded WebAssembly rules over a live stream of events.
+Events come in by HTTP and UDP; rules are uploaded, tested, swapped and rolled back while the
+stream runs; verdicts go to files, webhooks and whoever listens.`,
+		Example: `  wasmeval demo                          see it work: example rules, made-up events
+  wasmeval serve --data-dir ./data       start the server
+  wasmeval rules push limit limit.wasm   upload a rule to it and make it active
+  wasmeval send events.ndjson            send events
+  wasmeval tail                          watch the verdicts`,
+		Version:           version,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	root.AddCommand(newServe(), newCheck(), newRules(), newSend(), newTail(), newLedger(), newDemo(),
+		newBench())
+	return root
+}
+
+func newServe() *cobra.Command {
+	var configured func() (*Config, error)
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Start the server",
+		Long: `Starts the server. Every option is a flag, an environment variable (WASMEVAL_ and the flag's
+name) and a key of the YAML file; flags win over the environment, the environment over the file.
+Routes and sinks stand in the file only. "wasmeval check --options" lists all of them.`,
+		Example: `  wasmeval serve
+  wasmeval serve --config wasmeval.yaml --log-level debug
+  wasmeval serve --key user.id --udp ''
+  WASMEVAL_HTTP=127.0.0.1:9090 wasmeval serve`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := configured()
+			if err != nil {
+				return fmt.Errorf("the configuration has faults:\n%w", err)
+			}
+			return serve(cmd.Context(), c, cmd.OutOrStdout())
+		},
+	}
+	configured = addConfigFlags(cmd)
+	return cmd
+}
+
+// flagValue is a flag of the options table. Its text is parsed with all the others, so that all
+// faults are told at once.
+type flagValue struct {
+	option *option
+	given  map[string]string
+}
+
+// String is the text that the help shows as the default.
+func (f *flagValue) String() string {
+	if f.option == nil {
+		return "" // cobra asks a zero value what its default is
+	}
+	if text, ok := f.given[f.option.flag]; ok {
+		return text
+	}
+	return f.option.standard
+}
+
+// Set takes the text as it is.
+func (f *flagValue) Set(text string) error {
+	f.given[f.option.flag] = text
+	return nil
+}
+
+// Type is the word that stands for the value in the help.
+func (f *flagValue) Type() string { return f.option.kind() }
+
+// addConfigFlags adds --config and a flag for each option to cmd, and returns the function that
+// loads the configuration once the flags are parsed.
+func addConfigFlags(cmd *cobra.Command) func() (*Config, error) {
+	given := make(map[string]string)
+	file := cmd.Flags().String("config", "", "configuration file, YAML (WASMEVAL_CONFIG)")
+	for i := range options {
+		o := &options[i]
+		f := cmd.Flags().VarPF(&flagValue{o, given}, o.flag, "", o.help)
+		if o.kind() == "bool" {
+			f.NoOptDefVal = "true"
+		}
+	}
+	cmd.Flags().SortFlags = false
+	return func() (*Config, error) {
+		name := *file
+		if !cmd.Flags().Changed("config") {
+			name = os.Getenv("WASMEVAL_CONFIG")
+		}
+		return load(inputs{flags: given, env: os.LookupEnv, file: name})
+	}
+}

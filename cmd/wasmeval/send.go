@@ -1,0 +1,367 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+const (
+	maxLineBytes     = 16 << 20 // of one event that send reads
+	maxDatagramBytes = 1400     // of events in one datagram; one that is larger goes alone
+	sendLinger       = 20 * time.Millisecond
+	maxRetryAfter    = 30 * time.Second
+)
+
+// sender reads events and sends them in batches at a rate.
+type sender struct {
+	target eventTarget
+	rate   float64 // events a second; 0: as fast as they are taken
+	batch  int     // events, at most
+	tally  sendTally
+	start  time.Time
+}
+
+// sendTally is what became of the events, by the answers. UDP has none: there only Sent moves.
+type sendTally struct {
+	Sent      int // events that were read and sent
+	Accepted  int
+	Rejected  int // for what they are
+	Throttled int // answers 429
+	GivenUp   int // not taken, also not after all retries
+	problems  []string
+}
+
+// eventTarget takes one batch of events.
+type eventTarget interface {
+	send(ctx context.Context, events [][]byte, t *sendTally) error
+}
+
+func newSend() *cobra.Command {
+	var udp string
+	var rate float64
+	var batch, repeat, retries int
+	var zip bool
+	cmd := &cobra.Command{
+		Use:   "send [FILE|-]",
+		Short: "Send events from a file or stdin, one JSON object a line",
+		Long: `Sends events, one JSON object a line, by HTTP or, with --udp, by datagrams. With --rate the
+sending times are fixed beforehand: a slow answer does not lower the rate that follows. Events
+that the server has no room for are sent again when it says so, and only those.`,
+		Example: `  wasmeval send events.ndjson
+  wasmeval send events.ndjson --rate 1000 --repeat 10
+  tail -f app.log | wasmeval send --udp 127.0.0.1:8081`,
+		Args: cobra.MaximumNArgs(1),
+	}
+	connect := addClientFlags(cmd)
+	f := cmd.Flags()
+	f.StringVar(&udp, "udp", "", "send datagrams to this address, not HTTP")
+	f.Float64Var(&rate, "rate", 0, "events a second; 0: as fast as they are taken")
+	f.IntVar(&batch, "batch", 0, "events in a request, at most; 0: 500, or fewer at a low rate")
+	f.BoolVar(&zip, "gzip", false, "compress requests")
+	f.IntVar(&repeat, "repeat", 1, "times to send the file")
+	f.IntVar(&retries, "retries", 10, "times to send again what the server had no room for")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		name := "-"
+		if len(args) > 0 {
+			name = args[0]
+		}
+		if rate < 0 || batch < 0 || repeat < 1 || retries < 0 || name == "-" && repeat != 1 {
+			return errors.New("expected --rate, --batch and --retries of 0 or more, --repeat of 1 " +
+				"or more, and more than 1 with a file only")
+		}
+		s := &sender{rate: rate, batch: batchFor(batch, rate)}
+		if udp != "" {
+			conn, err := net.Dial("udp", udp)
+			if err != nil {
+				return fmt.Errorf("cannot send to %q: %w", udp, err)
+			}
+			defer conn.Close()
+			s.target = &udpTarget{conn: conn}
+		} else {
+			c, err := connect()
+			if err != nil {
+				return err
+			}
+			s.target = &httpTarget{client: c, retries: retries, gzip: zip}
+		}
+		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
+		defer stop()
+		err := s.run(ctx, name, repeat, cmd.InOrStdin())
+		s.report(cmd.OutOrStdout(), udp != "")
+		if err == nil && s.tally.GivenUp > 0 {
+			err = fmt.Errorf("%d events were not taken", s.tally.GivenUp)
+		}
+		return err
+	}
+	return cmd
+}
+
+// batchFor chooses a batch such that about a hundred are sent a second, or what was asked for.
+func batchFor(asked int, rate float64) int {
+	switch {
+	case asked > 0:
+		return asked
+	case rate > 0:
+		return max(1, min(500, int(rate/100)))
+	}
+	return 500
+}
+
+// run sends the file, several times if need be, and returns when all is sent or ctx ends.
+func (s *sender) run(ctx context.Context, name string, repeat int, stdin io.Reader) error {
+	s.start = time.Now()
+	lines := make(chan []byte, 1024)
+	done := make(chan error, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		defer close(lines)
+		for range repeat {
+			if err := readLines(ctx, name, stdin, lines); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	for {
+		batch := s.next(ctx, lines)
+		if len(batch) == 0 {
+			break
+		}
+		if !s.pace(ctx) {
+			break
+		}
+		s.tally.Sent += len(batch)
+		if err := s.target.send(ctx, batch, &s.tally); err != nil {
+			return err
+		}
+	}
+	if ctx.Err() != nil {
+		return nil // interrupted: the report tells how far it came, and a read of stdin may hang
+	}
+	return <-done
+}
+
+// next collects a batch: as many lines as there are, and some milliseconds' more, so that a slow
+// pipe is not held up.
+func (s *sender) next(ctx context.Context, lines <-chan []byte) [][]byte {
+	var batch [][]byte
+	var linger <-chan time.Time
+	for len(batch) < s.batch {
+		select {
+		case line, ok := <-lines:
+			if !ok {
+				return batch
+			}
+			batch = append(batch, line)
+			if linger == nil {
+				linger = time.After(sendLinger)
+			}
+		case <-linger:
+			return batch
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return batch
+}
+
+// pace waits until the next batch is due: the time depends on what was sent before it alone.
+func (s *sender) pace(ctx context.Context) bool {
+	if s.rate == 0 {
+		return ctx.Err() == nil
+	}
+	after := time.Duration(float64(s.tally.Sent) / s.rate * float64(time.Second))
+	return pause(ctx, time.Until(s.start.Add(after)))
+}
+
+func (s *sender) report(w io.Writer, udp bool) {
+	took := time.Since(s.start)
+	t := &s.tally
+	fmt.Fprintf(w, "sent %d events in %v (%.0f/s)\n", t.Sent, took.Round(time.Millisecond),
+		float64(t.Sent)/took.Seconds())
+	if udp {
+		fmt.Fprintln(w, "UDP has no answers: see `wasmeval ledger` for what became of them")
+		return
+	}
+	fmt.Fprintf(w, "accepted %d, rejected %d, not taken %d, answers 429: %d\n", t.Accepted,
+		t.Rejected, t.GivenUp, t.Throttled)
+	for _, p := range t.problems {
+		fmt.Fprintf(w, "  %s\n", oneLine(p))
+	}
+}
+
+// readLines sends each line that is not empty to lines.
+func readLines(ctx context.Context, name string, stdin io.Reader, lines chan<- []byte) error {
+	in := stdin
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return fmt.Errorf("cannot read events %q: %w", name, errors.Unwrap(err))
+		}
+		defer f.Close()
+		in = f
+	}
+	scan := bufio.NewScanner(in)
+	scan.Buffer(make([]byte, 64<<10), maxLineBytes)
+	for scan.Scan() {
+		line := bytes.TrimSpace(scan.Bytes())
+		if len(line) == 0 {
+			continue
+		}
+		select {
+		case lines <- bytes.Clone(line):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	if err := scan.Err(); err != nil {
+		return fmt.Errorf("cannot read events %q: %w", name, err)
+	}
+	return nil
+}
+
+// httpTarget posts batches as NDJSON.
+type httpTarget struct {
+	client  *client
+	retries int
+	gzip    bool
+}
+
+// eventsAnswer is the server's answer to POST /v1/events, whether it took all events or not.
+type eventsAnswer struct {
+	Accepted int `json:"accepted"`
+	Rejected int `json:"rejected"`
+	Errors   []struct {
+		Index  int    `json:"index"`
+		Code   string `json:"code"`
+		Detail string `json:"detail"`
+	} `json:"errors"`
+	NotTaken []indexRange `json:"not_taken"` // with 429 alone
+}
+
+// indexRange is a run of events of a request, by index: from the first to before the last.
+type indexRange [2]int
+
+func (h *httpTarget) send(ctx context.Context, events [][]byte, t *sendTally) error {
+	for try := 0; ; try++ {
+		body, err := h.post(ctx, events)
+		var full *apiError
+		if errors.As(err, &full) {
+			body = full.body
+		} else if err != nil {
+			return fmt.Errorf("cannot send events: %w", err)
+		}
+		var answer eventsAnswer
+		if json.Unmarshal(body, &answer) != nil || full != nil && !answer.explains(full.Status) {
+			if full != nil {
+				return fmt.Errorf("cannot send events: %w", full)
+			}
+			return fmt.Errorf("cannot read the answer of %q", h.client.base)
+		}
+		t.Accepted += answer.Accepted
+		t.Rejected += answer.Rejected
+		for _, e := range answer.Errors {
+			if len(t.problems) < 5 {
+				t.problems = append(t.problems, fmt.Sprintf("%s: %s", e.Code, e.Detail))
+			}
+		}
+		if full == nil || full.Status != http.StatusTooManyRequests {
+			return nil
+		}
+		t.Throttled++
+		events = pick(events, answer.NotTaken)
+		if try == h.retries || !pause(ctx, min(full.retryAfter, maxRetryAfter)) {
+			t.GivenUp += len(events)
+			return nil
+		}
+	}
+}
+
+// explains reports whether an answer that is no 2xx tells what became of the events, so that the
+// rest can go on.
+func (a *eventsAnswer) explains(status int) bool {
+	return a.Accepted+a.Rejected+len(a.NotTaken) > 0 &&
+		(status == http.StatusTooManyRequests || status == http.StatusBadRequest)
+}
+
+func (h *httpTarget) post(ctx context.Context, events [][]byte) ([]byte, error) {
+	r := call{method: http.MethodPost, path: "/v1/events", contentType: "application/x-ndjson",
+		body: append(bytes.Join(events, []byte("\n")), '\n')}
+	if h.gzip {
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		_, _ = z.Write(r.body) // memory does not fail
+		_ = z.Close()
+		r.body, r.encoding = b.Bytes(), "gzip"
+	}
+	return h.client.do(ctx, r)
+}
+
+// pick returns the events in the ranges.
+func pick(events [][]byte, ranges []indexRange) [][]byte {
+	var picked [][]byte
+	for _, r := range ranges {
+		from, to := max(r[0], 0), min(r[1], len(events))
+		if from < to {
+			picked = append(picked, events[from:to]...)
+		}
+	}
+	return picked
+}
+
+// udpTarget sends datagrams of newline-separated events.
+type udpTarget struct{ conn net.Conn }
+
+func (u *udpTarget) send(_ context.Context, events [][]byte, _ *sendTally) error {
+	var datagram []byte
+	flush := func() error {
+		if len(datagram) == 0 {
+			return nil
+		}
+		_, err := u.conn.Write(datagram)
+		datagram = datagram[:0]
+		if err != nil {
+			return fmt.Errorf("cannot send to %q: %w", u.conn.RemoteAddr(), err)
+		}
+		return nil
+	}
+	for _, e := range events {
+		if len(datagram)+len(e) >= maxDatagramBytes {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+		datagram = append(append(datagram, e...), '\n')
+	}
+	return flush()
+}
+
+// pause waits for d and reports whether ctx is still going on.
+func pause(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

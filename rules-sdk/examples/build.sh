@@ -1,0 +1,23 @@
+#!/bin/sh
+# Rebuilds the module of every example and of testdata/modules. Each source says in its line
+# "build: …" how, to be run in its folder. Arguments are names of modules; none means all.
+#
+# Debian: apt-get install clang lld wabt. The committed files were built with clang 14, wabt 1.0.32
+# and Go 1.26; another compiler gives other bytes with the same behaviour.
+set -eu
+cd "$(dirname "$0")/../.."
+
+for tool in clang wasm-ld wat2wasm go; do
+    command -v "$tool" >/dev/null || { echo "build.sh: $tool is missing" >&2; exit 1; }
+done
+
+for source in rules-sdk/*/examples/*/*.c rules-sdk/*/examples/*/main.go \
+    testdata/modules/*/*.c testdata/modules/*/*.wat; do
+    folder=$(dirname "$source")
+    name=$(basename "$folder")
+    case " ${*:-$name} " in *" $name "*) ;; *) continue ;; esac
+    line=$(sed -n 's,^[/;][/;] build: ,,p' "$source")
+    [ -n "$line" ] || { echo "build.sh: $source has no line that says how to build it" >&2; exit 1; }
+    (cd "$folder" && eval "$line")
+    echo "$folder/$name.wasm $(wc -c <"$folder/$name.wasm")"
+done

@@ -1,0 +1,3 @@
+module wasmeval/rules-sdk/go
+
+go 1.24

@@ -1,0 +1,191 @@
+package meter
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Version is the rewriter's version. It is a part of compile cache keys.
+const Version = 1
+
+// The globals that Rewrite adds and exports.
+const (
+	FuelExport  = "wasmeval_fuel"  // mutable i64: fuel that is left; below 0 means exhausted
+	DepthExport = "wasmeval_depth" // mutable i32: depth that is left; below 0 means exhausted
+)
+
+// ValType is a value type by its byte in the binary format.
+type ValType byte
+
+// The value types.
+const (
+	I32       ValType = 0x7f
+	I64       ValType = 0x7e
+	F32       ValType = 0x7d
+	F64       ValType = 0x7c
+	V128      ValType = 0x7b
+	FuncRef   ValType = 0x70
+	ExternRef ValType = 0x6f
+)
+
+var valTypeNames = map[ValType]string{I32: "i32", I64: "i64", F32: "f32", F64: "f64", V128: "v128",
+	FuncRef: "funcref", ExternRef: "externref"}
+
+// FuncType is a function's signature.
+type FuncType struct {
+	Params, Results []ValType
+}
+
+// String is the signature as in "(i32, i32) -> i32".
+func (t FuncType) String() string {
+	list := func(v []ValType) string {
+		names := make([]string, len(v))
+		for i, t := range v {
+			names[i] = valTypeNames[t]
+		}
+		return "(" + strings.Join(names, ", ") + ")"
+	}
+	if len(t.Results) == 1 {
+		return list(t.Params) + " -> " + valTypeNames[t.Results[0]]
+	}
+	return list(t.Params) + " -> " + list(t.Results)
+}
+
+// Import is a function that modules may import.
+type Import struct {
+	Module, Name string
+	Type         FuncType
+}
+
+// Limits bounds a module's parts. Where no unit is named they are counts.
+type Limits struct {
+	ModuleBytes       int
+	Types             int
+	Functions         int // imported ones included
+	Imports           int
+	Exports           int
+	Globals           int
+	Params            int // of one function
+	Results           int // of one function or block
+	LocalsPerFunction int // params included
+	LocalsTotal       int
+	BodyBytes         int
+	Nesting           int // of blocks
+	BrTableTargets    int
+	MemoryPages       int // of 64 KiB: most a module may ask for, and grow to
+	Tables            int
+	TableEntries      int // of all tables together, also after growing
+	DataSegments      int
+	ElementSegments   int
+	NameBytes         int
+	CallDepth         int // units of about 64 bytes of native stack
+}
+
+// DefaultLimits let in what the compilers of Go, Rust, C, AssemblyScript and Zig make.
+func DefaultLimits() Limits {
+	return Limits{
+		ModuleBytes: 8 << 20, Types: 10_000, Functions: 50_000, Imports: 100, Exports: 1_000,
+		Globals: 1_000, Params: 100, Results: 20, LocalsPerFunction: 10_000, LocalsTotal: 1_000_000,
+		BodyBytes: 1 << 20, Nesting: 1_000, BrTableTargets: 20_000, MemoryPages: 512, Tables: 4,
+		TableEntries: 100_000, DataSegments: 10_000, ElementSegments: 10_000, NameBytes: 1_000,
+		CallDepth: 16 << 10,
+	}
+}
+
+// Kind is the sort of a refusal.
+type Kind string
+
+// The kinds.
+const (
+	Malformed Kind = "malformed" // not the binary format
+	Limit     Kind = "limit"     // larger than a limit
+	Opcode    Kind = "opcode"    // an instruction that is not offered
+	BadImport Kind = "import"    // an import that is not offered, or with another signature
+	BadExport Kind = "export"    // a reserved or doubled name
+	Start     Kind = "start"     // a start section
+	BadIndex  Kind = "index"     // names something that the module does not have
+	Unoffered Kind = "unoffered" // a feature that is not offered
+)
+
+// Error says why a module is refused.
+type Error struct {
+	Kind   Kind
+	Offset int // in the module, in bytes
+	Msg    string
+}
+
+// Error names the thing, what was expected, and where.
+func (e *Error) Error() string { return fmt.Sprintf("%s (at byte %d)", e.Msg, e.Offset) }
+
+// Module is a module that Scan let in. It refers to the bytes that it was scanned from, which must
+// not change.
+type Module struct {
+	limits Limits
+	code   []byte
+
+	types     []FuncType
+	imports   []Import
+	functions []uint32 // type of each function, imported ones first
+	globals   int
+	tables    []tableType
+	memory    *memoryType
+	exports   map[string]export
+	bodies    []body
+	elements  int
+	dataCount int // -1: no data count section
+	sections  [13]section
+}
+
+type section struct {
+	present bool
+	// The vector: its count, and where its first entry and its end are in the module.
+	count      uint32
+	start, end int
+}
+
+type tableType struct {
+	ref      byte
+	min, max uint32
+	capped   bool
+}
+
+type memoryType struct{ min, max uint32 }
+
+type export struct {
+	kind  byte
+	index uint32
+}
+
+// Export and import kinds of the binary format.
+const (
+	kindFunc = iota
+	kindTable
+	kindMemory
+	kindGlobal
+)
+
+// Imports lists what the module imports.
+func (m *Module) Imports() []Import { return m.imports }
+
+// Func returns the signature of an exported function.
+func (m *Module) Func(name string) (FuncType, bool) {
+	e, ok := m.exports[name]
+	if !ok || e.kind != kindFunc {
+		return FuncType{}, false
+	}
+	return m.types[m.functions[e.index]], true
+}
+
+// HasMemory reports whether the module has a memory and exports it as "memory".
+func (m *Module) HasMemory() bool {
+	e, ok := m.exports["memory"]
+	return ok && e.kind == kindMemory
+}
+
+// MemoryPages are the memory's first size and its largest, in pages of 64 KiB.
+func (m *Module) MemoryPages() (least, most int) {
+	if m.memory == nil {
+		return 0, 0
+	}
+	return int(m.memory.min), int(m.memory.max)
+}

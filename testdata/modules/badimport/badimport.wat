@@ -1,0 +1,13 @@
+;; build: wat2wasm -o badimport.wasm badimport.wat
+;; Imports env.print. Must be refused.
+(module
+  (import "env" "print" (func (param i32)))
+  (memory (export "memory") 2)
+  (data (i32.const 1024) "{\"match\":[\"*\"]}")
+  (func (export "wasmeval_abi") (result i32) i32.const 1)
+  (func (export "wasmeval_manifest") (result i64)
+    i64.const 4398046511119) ;; 1024 << 32 | 15
+  (func (export "wasmeval_input") (param $size i32) (result i32)
+    i32.const 4096)
+  (func (export "wasmeval_evaluate") (param $batch i32) (result i32)
+    i32.const 0))

@@ -1,0 +1,14 @@
+// build: clang @../../../rules-sdk/c/flags -o negative.wasm negative.c
+// Verdict -5 if the integer bad is 1. Every other event has code 1.
+#include "../../../rules-sdk/c/wasmeval.h"
+
+WE_MANIFEST("{\"fields\":[{\"path\":\"bad\",\"type\":\"i64\"}]}")
+
+WE_EVALUATE(b) {
+    const we_column *bad = we_col(b, 0);
+    for (uint32_t row = 0; row < b->rows; row++) {
+        we_verdicts(b)[row] = 1;
+        if (we_i64(b, bad, row) == 1) we_verdicts(b)[row] = -5;
+    }
+    return 0;
+}

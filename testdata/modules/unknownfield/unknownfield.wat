@@ -1,0 +1,12 @@
+;; build: wat2wasm -o unknownfield.wasm unknownfield.wat
+;; The manifest has a key that the ABI does not know. Must be refused.
+(module
+  (memory (export "memory") 2)
+  (data (i32.const 1024) "{\"match\":[\"*\"],\"colour\":\"red\"}")
+  (func (export "wasmeval_abi") (result i32) i32.const 1)
+  (func (export "wasmeval_manifest") (result i64)
+    i64.const 4398046511134) ;; 1024 << 32 | 30
+  (func (export "wasmeval_input") (param $size i32) (result i32)
+    i32.const 4096)
+  (func (export "wasmeval_evaluate") (param $batch i32) (result i32)
+    i32.const 0))
