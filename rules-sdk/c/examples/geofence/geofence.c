@@ -63,7 +63,8 @@ static void emit(const we_batch *b, uint32_t row, double km, double kmh) {
         we_put_str(&j, we_str(b, we_col(b, KEY), row));
     }
     we_key(&j, "distance_km");
-    we_put_f64(&j, km);
+    if (km < 0) we_put_null(&j);
+    else we_put_f64(&j, km);
     we_key(&j, "speed_kmh");
     we_put_f64(&j, kmh);
     we_close(&j, '}');
@@ -73,7 +74,7 @@ static void emit(const we_batch *b, uint32_t row, double km, double kmh) {
 WE_EVALUATE(b) {
     const we_column *lat = we_col(b, LAT), *lon = we_col(b, LON), *speed = we_col(b, SPEED);
     for (uint32_t row = 0; row < b->rows; row++) {
-        double km = 0, kmh = we_f64(b, speed, row);
+        double km = -1, kmh = we_f64(b, speed, row);
         if (we_valid(b, lat, row) && we_valid(b, lon, row))
             km = distance(we_f64(b, lat, row), we_f64(b, lon, row));
         int32_t code = km > fence.radius ? 1 : kmh > fence.max_kmh ? 2 : 0;

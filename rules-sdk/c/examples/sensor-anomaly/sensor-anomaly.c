@@ -67,10 +67,12 @@ static void emit(uint32_t row, we_text name, const sensor *s, double value, doub
     we_put_str(&j, name);
     we_key(&j, "value");
     we_put_f64(&j, value);
-    we_key(&j, "mean");
-    we_put_f64(&j, s->mean);
-    we_key(&j, "sigma");
-    we_put_f64(&j, sigma);
+    if (s->seen > 0) {
+        we_key(&j, "mean");
+        we_put_f64(&j, s->mean);
+        we_key(&j, "sigma");
+        we_put_f64(&j, sigma);
+    }
     we_close(&j, '}');
     we_emit_json(row, &j);
 }
