@@ -3,10 +3,307 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"wasmeval/bus"
+	"wasmeval/httpapi"
+	"wasmeval/ingest"
+	"wasmeval/internal/auth"
+	"wasmeval/internal/metrics"
+	"wasmeval/internal/sink"
+	"wasmeval/runtime"
+	"wasmeval/runtime/meter"
 )
 
-// serve runs the server until ctx ends.
+// server is everything that runs, in start order.
+type server struct {
+	c      *Config
+	bus    *bus.Bus
+	sinks  *sink.Router
+	engine *runtime.Engine
+	ingest *ingest.Ingest
+	udp    *ingest.UDP // nil without a UDP address
+	http   *http.Server
+	lis    net.Listener
+	failed chan error // what ended the HTTP server
+
+	ready    atomic.Bool
+	newToken bool
+}
+
+// serve runs the server until ctx ends or SIGINT or SIGTERM comes. Then it stops intake, finishes
+// what it has accepted, and returns nil; a second signal ends it at once, with an error that says
+// what is left. It prints its addresses to out once it is ready.
 func serve(ctx context.Context, c *Config, out io.Writer) error {
-	return errors.New("serve is not wired yet")
+	setLog(&c.Log)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	s, err := start(ctx, c, out)
+	if err != nil {
+		return err
+	}
+	s.greet(out)
+	select {
+	case <-ctx.Done():
+	case <-signals:
+	case err := <-s.failed:
+		return errors.Join(fmt.Errorf("the HTTP server ended: %w", err), s.stop())
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.stop() }()
+	select {
+	case err := <-stopped:
+		return err
+	case <-signals:
+		return fmt.Errorf("stopped at once by a second signal: %s", s.left())
+	}
+}
+
+func setLog(c *LogConfig) {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(c.Level)) // checked with the configuration
+	o := &slog.HandlerOptions{Level: level}
+	if c.Format == "json" {
+		slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stderr, o)))
+		return
+	}
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, o)))
+}
+
+// start starts all parts; if one cannot start, those before it are stopped again.
+func start(ctx context.Context, c *Config, out io.Writer) (s *server, err error) {
+	s = &server{c: c, failed: make(chan error, 1)}
+	defer func() {
+		if err != nil {
+			s.abort()
+			s = nil
+		}
+	}()
+	if s.bus, err = bus.New(bus.Config{Shards: c.Bus.Shards, RingBytes: c.Bus.RingBytes}); err != nil {
+		return s, err
+	}
+	if s.sinks, err = sink.New(c.Sink, out); err != nil {
+		return s, err
+	}
+	s.engine, err = runtime.Open(ctx, runtime.Config{
+		DataDir: c.DataDir, Bus: s.bus, Router: s.sinks, Limits: c.limits(), Batch: c.Bus.Batch,
+		Fields: c.Events.Fields, EventLimits: c.Events.Limits,
+	})
+	if err != nil {
+		return s, err
+	}
+	s.engine.Start()
+	if s.ingest, err = s.newIngest(); err != nil {
+		return s, err
+	}
+	if err := s.listen(); err != nil {
+		return s, err
+	}
+	s.ready.Store(true)
+	return s, nil
+}
+
+// limits are the engine's limits by the configuration.
+func (c *Config) limits() runtime.Limits {
+	r := &c.Rules
+	l := runtime.DefaultLimits()
+	l.Module = meter.DefaultLimits()
+	l.Module.ModuleBytes, l.Module.MemoryPages = r.ModuleBytes, r.MemoryPages
+	l.EventFuel, l.SliceFuel, l.InitFuel = r.EventFuel, r.SliceFuel, r.InitFuel
+	l.PayloadBytes, l.OutputBytes = r.PayloadBytes, r.OutputBytes
+	l.LogLineBytes, l.LogRate = r.LogLineBytes, r.LogRate
+	l.Rules, l.Versions = r.Rules, r.Versions
+	return l
+}
+
+func (s *server) newIngest() (*ingest.Ingest, error) {
+	return ingest.New(ingest.Config{
+		Bus: s.bus, Fields: s.c.Events.Fields, Limits: s.c.Events.Limits,
+		BodyBytes: s.c.Events.BodyBytes, MaxEvaluate: s.c.Evaluate.MaxEvents,
+		EvaluateTimeout: s.c.Evaluate.Timeout,
+		Open: func(n int, rule string) (ingest.Reply, error) {
+			r, err := s.engine.OpenReply(n, rule)
+			if errors.Is(err, runtime.ErrNoRule) {
+				return nil, ingest.ErrNoRule
+			}
+			return r, err
+		},
+	})
+}
+
+// listen opens the sockets and serves them.
+func (s *server) listen() error {
+	l := &s.c.Listen
+	loopback, err := auth.CheckBind(l.HTTP, l.TLSCert != "", l.EventTokens)
+	if err != nil {
+		return err
+	}
+	keys, created, err := auth.Load(s.c.DataDir, l.TokenFiles)
+	if err != nil {
+		return err
+	}
+	s.newToken = created
+	guard := auth.NewGuard(keys, auth.Options{Loopback: loopback, EventTokens: l.EventTokens,
+		AllowedHosts: l.AllowedHosts})
+	api := httpapi.New(httpapi.Config{
+		Engine: s.engine, Guard: guard, Ledger: s.ledger, Ready: s.notReady,
+		Events: s.ingest.Events, Evaluate: s.ingest.Evaluate, EvaluateRule: s.ingest.EvaluateRule,
+		Tail: s.sinks.Tail(), Metrics: s.metrics(), OpenMetrics: l.OpenMetrics,
+		Version: version, ModuleBytes: s.c.Rules.ModuleBytes,
+	})
+	if s.lis, err = net.Listen("tcp", l.HTTP); err != nil {
+		return fmt.Errorf("cannot listen for HTTP on %q: %w", l.HTTP, err)
+	}
+	if l.UDP != "" {
+		u := &s.c.UDP
+		s.udp, err = s.ingest.ListenUDP(ingest.UDPConfig{Addr: l.UDP, Readers: u.Readers,
+			ReceiveBufferBytes: u.ReceiveBufferBytes, NoGRO: !u.GRO})
+		if err != nil {
+			return err
+		}
+	}
+	s.http = httpapi.NewServer(api)
+	go func() {
+		var err error
+		if l.TLSCert != "" {
+			err = s.http.ServeTLS(s.lis, l.TLSCert, l.TLSKey)
+		} else {
+			err = s.http.Serve(s.lis)
+		}
+		if !errors.Is(err, http.ErrServerClosed) {
+			s.failed <- err
+		}
+	}()
+	return nil
+}
+
+// ledger is the bus's, with the kernel's drops of this moment in it.
+func (s *server) ledger() bus.Ledger {
+	if s.udp != nil {
+		s.udp.Poll()
+	}
+	return s.bus.Ledger()
+}
+
+func (s *server) notReady() error {
+	if !s.ready.Load() {
+		return errors.New("the server is stopping")
+	}
+	return nil
+}
+
+func (s *server) metrics() http.Handler {
+	return metrics.Handler(metrics.Sources{
+		Version: version, Ledger: s.ledger, Rings: s.bus.Stats, Engine: s.engine.Stats,
+		Sinks: s.sinkStats,
+		Tail: func() metrics.Tail {
+			t := s.sinks.Tail().Stats()
+			return metrics.Tail{Listeners: t.Listeners, Sent: t.Sent, Dropped: t.Dropped}
+		},
+		UDP: func() metrics.UDP {
+			if s.udp == nil {
+				return metrics.UDP{}
+			}
+			u := s.udp.Stats()
+			return metrics.UDP{Datagrams: u.Datagrams, Bytes: u.Bytes,
+				ReceiveBufferBytes: u.ReceiveBufferBytes}
+		},
+	})
+}
+
+func (s *server) sinkStats() []metrics.Sink {
+	var list []metrics.Sink
+	for _, t := range s.sinks.Stats() {
+		list = append(list, metrics.Sink{
+			Name: t.Name, Type: t.Type, Delivered: t.Delivered, DeadLettered: t.DeadLettered,
+			Failed: t.FailedAttempts, Retry: t.Retries, QueuedBytes: t.QueuedBytes,
+			Dropped: map[string]uint64{"queue_full": t.DroppedFull, "too_large": t.DroppedLarge,
+				"closed": t.DroppedAfter, "undeliverable": t.DroppedFailed, "aborted": t.Left},
+		})
+	}
+	return list
+}
+
+// greet prints where the server listens: one line each, a word and an address.
+func (s *server) greet(out io.Writer) {
+	scheme := "http"
+	if s.c.Listen.TLSCert != "" {
+		scheme = "https"
+	}
+	fmt.Fprintf(out, "http %s://%s\n", scheme, s.lis.Addr())
+	if s.udp != nil {
+		fmt.Fprintf(out, "udp %s\n", s.udp.Addr())
+	}
+	if s.newToken {
+		slog.Info("made an admin token", "file", s.c.DataDir+"/"+auth.AdminFile)
+	}
+}
+
+// stop ends the parts so that nothing accepted is lost: intake first, then the rings are drained,
+// then the sinks. It returns an error that says what is left if that takes too long.
+func (s *server) stop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), s.c.Shutdown)
+	defer cancel()
+	s.ready.Store(false)
+	if s.udp != nil {
+		s.udp.Close()
+	}
+	s.bus.Close() // requests that bring events get 503 from here on
+	select {
+	case <-s.engine.Drained():
+	case <-ctx.Done():
+		return fmt.Errorf("the rings were not drained within %v: %s", s.c.Shutdown, s.left())
+	}
+	err := s.sinks.Close(ctx)
+	if e := s.http.Shutdown(ctx); e != nil {
+		err = errors.Join(err, s.http.Close())
+	}
+	err = errors.Join(err, s.engine.Close())
+	l := s.bus.Ledger()
+	total := l.Total()
+	slog.Info("stopped", "received", total.Received, "evaluated", l.Evaluated,
+		"in_flight", l.InFlight(), "difference", l.Difference())
+	return err
+}
+
+// left says what would be lost if the process ended now.
+func (s *server) left() string {
+	l := s.bus.Ledger()
+	pending := uint64(0)
+	for _, t := range s.sinks.Stats() {
+		pending += t.Pending
+	}
+	return fmt.Sprintf("%d events were not evaluated, %d verdicts not delivered",
+		l.InFlight(), pending)
+}
+
+// abort closes what a failed start left open.
+func (s *server) abort() {
+	if s.udp != nil {
+		s.udp.Close()
+	}
+	if s.lis != nil {
+		_ = s.lis.Close()
+	}
+	if s.bus != nil {
+		s.bus.Close()
+	}
+	if s.engine != nil {
+		_ = s.engine.Close()
+	}
+	if s.sinks != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = s.sinks.Close(ctx)
+	}
 }

@@ -1,37 +1,55 @@
-// Package problem writes errors to HTTP clients as RFC 9457 problem details.
+// Package problem writes error answers as RFC 9457 has them: application/problem+json.
 //
-//	problem.Write(w, r, http.StatusNotFound, "not_found", `there is no rule "x"`, nil)
+//	problem.Write(w, r, http.StatusConflict, "conflict", `rule "x" has no active version`, nil)
 //
-// All functions may be called from any goroutine.
+// answers
+//
+//	{"code":"conflict","detail":"rule \"x\" has no active version","instance":"/v1/rules/x/enable",
+//	 "status":409,"title":"Conflict","type":"about:blank"}
+//
+// Programs choose by code, which is stable; detail is for people and may change. The type is always
+// about:blank, so the title is the status in words.
+//
+// Any goroutine may call Write, with a ResponseWriter of its own.
 package problem
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 )
 
-// Write answers with a problem: status, a code for programs (such as "not_found"), and a detail for
-// people. The members of extra are added; those of RFC 9457 win over them.
+// ContentType is the media type of every problem.
+const ContentType = "application/problem+json"
+
+// Write answers the request with a problem. It sends the headers that w has, so a caller sets
+// Retry-After or Allow before; those that describe another body are removed. The extra members stand
+// beside the usual ones and do not replace them; they must be of types that encoding/json takes.
+// After Write, nothing else may be written.
 func Write(w http.ResponseWriter, r *http.Request, status int, code, detail string,
-	extra map[string]any) {
-	body := map[string]any{}
-	for k, v := range extra {
-		body[k] = v
-	}
-	body["type"] = "about:blank"
-	body["title"] = http.StatusText(status)
-	body["status"] = status
-	body["code"] = code
-	body["detail"] = detail
-	body["instance"] = r.URL.Path
-	text, err := json.Marshal(body)
+	extra map[string]any,
+) {
+	p := make(map[string]any, len(extra)+6)
+	maps.Copy(p, extra)
+	p["type"] = "about:blank"
+	p["title"] = http.StatusText(status)
+	p["status"] = status
+	p["code"] = code
+	p["detail"] = detail
+	p["instance"] = r.URL.EscapedPath() // without the query, which is not for logs
+	body, err := json.Marshal(p)
 	if err != nil {
-		panic("BUG: a problem's extra member cannot be encoded: " + err.Error())
+		panic("BUG: cannot encode a problem: " + err.Error())
 	}
 	h := w.Header()
-	h.Set("Content-Type", "application/problem+json")
-	h.Set("Cache-Control", "no-store")
+	for _, name := range [...]string{
+		"Content-Length", "Content-Encoding", "Content-Disposition", "Etag", "Last-Modified",
+	} {
+		h.Del(name)
+	}
+	h.Set("Content-Type", ContentType)
+	h.Set("Cache-Control", "no-store") // the same request may succeed in a moment
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	_, _ = w.Write(append(text, '\n')) // the client may be gone
+	w.Write(append(body, '\n')) // an error means that the client has gone
 }

@@ -87,7 +87,7 @@ func DefaultLimits() Limits {
 		ModuleBytes: 8 << 20, Types: 10_000, Functions: 50_000, Imports: 100, Exports: 1_000,
 		Globals: 1_000, Params: 100, Results: 20, LocalsPerFunction: 10_000, LocalsTotal: 1_000_000,
 		BodyBytes: 1 << 20, Nesting: 1_000, BrTableTargets: 20_000, MemoryPages: 512, Tables: 4,
-		TableEntries: 100_000, DataSegments: 10_000, ElementSegments: 10_000, NameBytes: 1_000,
+		TableEntries: 100_000, DataSegments: 100_000, ElementSegments: 10_000, NameBytes: 1_000,
 		CallDepth: 16 << 10,
 	}
 }

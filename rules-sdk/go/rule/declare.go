@@ -10,8 +10,8 @@ const (
 	maxParams = 64
 )
 
-// declared is what init has said of the rule.
-var declared struct {
+// declaration is what init says of the rule.
+type declaration struct {
 	description string
 	match       []string
 	columns     []*column
@@ -20,6 +20,8 @@ var declared struct {
 	eachBatch   func(Batch) error
 	fault       string // the first one
 }
+
+var declared declaration
 
 func fault(text string) {
 	if declared.fault == "" {
@@ -162,7 +164,8 @@ func declareParam[T float64 | int64 | bool | string](kind, name string, byDefaul
 	case len(declared.params) == maxParams:
 		fault("more than 64 params are declared")
 	}
-	p := &paramOf[T]{name: name, kind: kind, value: byDefault, description: description}
+	p := &paramOf[T]{name: name, kind: kind, description: description,
+		byDefault: byDefault, value: byDefault}
 	declared.params = append(declared.params, p)
 	return Param[T]{p}
 }

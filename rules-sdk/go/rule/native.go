@@ -4,7 +4,7 @@ package rule
 
 import "unsafe"
 
-// Natively what the rule sends goes to these; see Try.
+// Natively what the rule sends goes to these; Try sets them.
 var (
 	onEmit func(row int, json []byte) int32
 	onLog  func(level Level, text string)

@@ -16,7 +16,7 @@ type param interface {
 
 type paramOf[T float64 | int64 | bool | string] struct {
 	name, kind, description string
-	value                   T
+	byDefault, value        T
 	required                bool
 }
 
@@ -25,7 +25,7 @@ func (p *paramOf[T]) is(name string) bool { return p.name == name }
 func (p *paramOf[T]) describe(out *Payload) {
 	out.Object("").UTF8("name", p.name).UTF8("type", p.kind)
 	if !p.required {
-		switch v := any(p.value).(type) {
+		switch v := any(p.byDefault).(type) {
 		case float64:
 			out.F64("default", v)
 		case int64:
