@@ -1,5 +1,6 @@
 // build: clang @../../../rules-sdk/c/flags -o badpayload.wasm badpayload.c
-// Emits what is not JSON if the integer bad is 1; the code is then what emit returned, plus 100. Every other event has code 1.
+// Emits what is not JSON if the integer bad is 1; the code is then what emit returned, plus 100.
+// Every other event has code 1.
 #include "../../../rules-sdk/c/wasmeval.h"
 
 WE_MANIFEST("{\"fields\":[{\"path\":\"bad\",\"type\":\"i64\"}]}")

@@ -1,5 +1,6 @@
 // build: clang @../../../rules-sdk/c/flags -o hog.wasm hog.c
-// Takes all the memory it gets if the integer bad is 1, and emits how many pages it has. Every other event has code 1.
+// Takes all the memory it gets if the integer bad is 1, and emits how many pages it has. Every
+// other event has code 1.
 #include "../../../rules-sdk/c/wasmeval.h"
 
 WE_MANIFEST("{\"fields\":[{\"path\":\"bad\",\"type\":\"i64\"}]}")
