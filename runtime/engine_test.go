@@ -21,7 +21,7 @@ type collect struct {
 	lines []string
 }
 
-func (c *collect) Wants(string, int32, bool) bool { return true }
+func (c *collect) Wants(_ string, code int32, failed bool) bool { return code != 0 || failed }
 
 func (c *collect) Route(_ string, _ int32, _ bool, v []byte) {
 	c.mu.Lock()

@@ -288,7 +288,7 @@ func (w *worker) send(s *ruleSet, v *verdict, row uint16, now int64) {
 		}
 	}
 	failed := v.fault != nil
-	wanted := (v.code != 0 || failed) && w.e.router.Wants(string(v.rule.name), v.code, failed)
+	wanted := w.e.router.Wants(string(v.rule.name), v.code, failed)
 	if to == nil && !wanted {
 		return
 	}

@@ -44,6 +44,13 @@ type server struct {
 // what it has accepted, and returns nil; a second signal ends it at once, with an error that says
 // what is left. It prints its addresses to out once it is ready.
 func serve(ctx context.Context, c *Config, out io.Writer) error {
+	return serveWith(ctx, c, out, func(context.Context, *server) error { return nil })
+}
+
+// serveWith is serve with something to do once the server is ready. The context that begin gets ends
+// when the server begins to stop.
+func serveWith(ctx context.Context, c *Config, out io.Writer,
+	begin func(context.Context, *server) error) error {
 	setLog(&c.Log)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
@@ -53,12 +60,18 @@ func serve(ctx context.Context, c *Config, out io.Writer) error {
 		return err
 	}
 	s.greet(out)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := begin(ctx, s); err != nil {
+		return errors.Join(err, s.stop())
+	}
 	select {
 	case <-ctx.Done():
 	case <-signals:
 	case err := <-s.failed:
 		return errors.Join(fmt.Errorf("the HTTP server ended: %w", err), s.stop())
 	}
+	cancel()
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.stop() }()
 	select {

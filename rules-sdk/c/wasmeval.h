@@ -1,7 +1,8 @@
 // wasmeval.h: all that a rule in C needs, without a C library. ../ABI.md is the contract.
 //
 //     #include "wasmeval.h"
-//     WE_MANIFEST("{\"match\":[\"payment.*\"],\"fields\":[{\"path\":\"amount\",\"type\":\"f64\"}]}")
+//     WE_MANIFEST("{\"match\":[\"payment.*\"],"
+//                 "\"fields\":[{\"path\":\"amount\",\"type\":\"f64\"}]}")
 //     WE_EVALUATE(b) {
 //         const we_column *amount = we_col(b, 0);
 //         for (uint32_t row = 0; row < b->rows; row++)

@@ -6,6 +6,7 @@
 # and Go 1.26; another compiler gives other bytes with the same behaviour.
 set -eu
 cd "$(dirname "$0")/../.."
+built=0
 
 for tool in clang wasm-ld wat2wasm go; do
     command -v "$tool" >/dev/null || { echo "build.sh: $tool is missing" >&2; exit 1; }
@@ -17,7 +18,12 @@ for source in rules-sdk/*/examples/*/*.c rules-sdk/*/examples/*/main.go \
     name=$(basename "$folder")
     case " ${*:-$name} " in *" $name "*) ;; *) continue ;; esac
     line=$(sed -n 's,^[/;][/;] build: ,,p' "$source")
-    [ -n "$line" ] || { echo "build.sh: $source has no line that says how to build it" >&2; exit 1; }
+    [ -n "$line" ] || { echo "build.sh: $source has no line \"build: …\"" >&2; exit 1; }
     (cd "$folder" && eval "$line")
+    built=$((built + 1))
     echo "$folder/$name.wasm $(wc -c <"$folder/$name.wasm")"
 done
+if [ $# -gt 0 ] && [ $built -ne $# ]; then
+    echo "build.sh: built $built of $# modules: expected names of folders" >&2
+    exit 1
+fi

@@ -1,5 +1,6 @@
 // build: clang @../../../rules-sdk/c/flags -o fail.wasm fail.c
-// Returns 7 from wasmeval_evaluate if the integer bad of any row is 1. Every other event has code 1.
+// Returns 7 from wasmeval_evaluate if the integer bad of any row is 1.
+// Every other event has code 1.
 #include "../../../rules-sdk/c/wasmeval.h"
 
 WE_MANIFEST("{\"fields\":[{\"path\":\"bad\",\"type\":\"i64\"}]}")

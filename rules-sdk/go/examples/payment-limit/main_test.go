@@ -18,7 +18,8 @@ func TestPaymentLimit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []rule.Verdict{{}, {Code: 1, Payload: `{"amount":50.5,"limit":50,"user":"u1"}`}, {}, {}, {}}
+	hit := rule.Verdict{Code: 1, Payload: `{"amount":50.5,"limit":50,"user":"u1"}`}
+	want := []rule.Verdict{{}, hit, {}, {}, {}}
 	for i := range want {
 		if got[i] != want[i] {
 			t.Errorf("event %d: got %+v, want %+v", i, got[i], want[i])
