@@ -58,12 +58,11 @@ func (c *collect) all(t *testing.T) []said {
 // fixture is an engine at work.
 type fixture struct {
 	*Engine
-	t      *testing.T
-	bus    *bus.Bus
-	out    *collect
-	in     *bus.Producer
-	sent   int
-	limits Limits
+	t    *testing.T
+	bus  *bus.Bus
+	out  *collect
+	in   *bus.Producer
+	sent int
 }
 
 func open(t *testing.T, dir string, limits Limits) *fixture {

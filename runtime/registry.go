@@ -3,11 +3,13 @@ package runtime
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"time"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // versionRecord is one version as the registry keeps it.
@@ -74,7 +76,7 @@ func openRegistry(path string) (r *registry, err error) {
 	}()
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 2 * time.Second})
 	if err != nil {
-		if os.IsPermission(err) || err == bbolt.ErrTimeout {
+		if os.IsPermission(err) || errors.Is(err, bolterrors.ErrTimeout) {
 			return nil, fmt.Errorf("cannot open registry %q (is another server using it?): %w", path, err)
 		}
 		return nil, &Error{Kind: Damaged, Msg: fmt.Sprintf("cannot open registry %q", path), Err: err}

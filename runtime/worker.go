@@ -39,7 +39,6 @@ type worker struct {
 	codes   []int32
 	line    []byte
 	decided uint64
-	bad     event.View
 }
 
 // pending is the reply of one event while its verdicts come in.

@@ -151,9 +151,9 @@ func (a *account) holds(t *testing.T) {
 
 // source counts what it sends and what it is told. Its count is the reference.
 type source struct {
-	p                          *program
-	sent, malformed            atomic.Int64
-	accepted, rejected, failed atomic.Int64 // by the server's replies
+	p                  *program
+	sent, malformed    atomic.Int64
+	accepted, rejected atomic.Int64 // by the server's replies
 }
 
 // event makes one event; one in 200 is malformed and one in 1,000 traps the rule.

@@ -13,7 +13,7 @@
 // Build:   clang @flags -o rule.wasm rule.c
 // Include it in one source file of a rule: it defines wasmeval_abi and wasmeval_input.
 // The server owns the batch's memory. Every pointer into it ends with the call of WE_EVALUATE, and
-// one into the parameters with the call of WE_CONFIGURE. An instance is never called by two at once.
+// one into the parameters with the call of WE_CONFIGURE. Calls of an instance never overlap.
 // Limits: numbers in payloads have six decimals; parameters' numbers are read to 19 digits.
 #ifndef WASMEVAL_H
 #define WASMEVAL_H

@@ -11,7 +11,8 @@ WE_EVALUATE(b) {
     const we_column *bad = we_col(b, 0);
     for (uint32_t row = 0; row < b->rows; row++) {
         we_verdicts(b)[row] = 1;
-        if (we_i64(b, bad, row) == 1) we_verdicts(b)[row] = 100 + we_emit(row, text, sizeof text - 1);
+        if (we_i64(b, bad, row) == 1)
+            we_verdicts(b)[row] = 100 + we_emit(row, text, sizeof text - 1);
     }
     return 0;
 }
