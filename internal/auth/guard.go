@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -154,18 +153,18 @@ func CheckBind(addr string, tls, eventTokens bool) (loopback bool, err error) {
 	if host == "localhost" || err == nil && ip.IsLoopback() {
 		return true, nil
 	}
-	var missing []error
+	var missing []string
 	if !tls {
-		missing = append(missing, errors.New("it needs TLS (listen.tls_cert and listen.tls_key), since "+
-			"tokens would cross the network in the clear"))
+		missing = append(missing, "TLS (listen.tls_cert and listen.tls_key), since tokens would cross "+
+			"the network in the clear")
 	}
 	if !eventTokens {
-		missing = append(missing, errors.New("it needs tokens for events "+
-			"(listen.require_token_for_events), since anyone could send them"))
+		missing = append(missing, "tokens for events (listen.require_token_for_events), since anyone "+
+			"could send them")
 	}
 	if missing != nil {
-		return false, fmt.Errorf("cannot listen on %q, which others can reach:\n%w", addr,
-			errors.Join(missing...))
+		return false, fmt.Errorf("cannot listen on %q, which others can reach: it needs %s", addr,
+			strings.Join(missing, "; and "))
 	}
 	return false, nil
 }

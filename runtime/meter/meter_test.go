@@ -1,0 +1,367 @@
+package meter
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	goruntime "runtime"
+	"strings"
+	"testing"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+)
+
+// sec is one section: its id and content.
+func sec(id byte, content ...byte) []byte {
+	return append(appendU32([]byte{id}, uint32(len(content))), content...)
+}
+
+func join(parts ...[]byte) []byte {
+	return append([]byte("\x00asm\x01\x00\x00\x00"), bytes.Join(parts, nil)...)
+}
+
+// oneFunction is a module with the function () -> i32 that has the given body, a memory of one page
+// and a global, exported as "f", "memory" and "g".
+func oneFunction(body ...byte) []byte {
+	code := append([]byte{0}, body...) // no locals
+	return join(
+		sec(secType, 1, 0x60, 0, 1, byte(I32)),
+		sec(secFunction, 1, 0),
+		sec(secMemory, 1, 0, 1),
+		sec(secGlobal, 1, byte(I32), 1, 0x41, 7, 0x0b),
+		sec(secExport, append([]byte{3, 1, 'f', 0, 0, 6}, "memory\x02\x00\x01g\x03\x00"...)...),
+		sec(secCode, append(appendU32([]byte{1}, uint32(len(code))), code...)...),
+	)
+}
+
+func TestRefusals(t *testing.T) {
+	huge := []byte{0xff, 0xff, 0xff, 0xff, 0x0f} // 2^32-1
+	allowed := []Import{{"env", "ok", FuncType{Params: []ValType{I32}}}}
+	imported := func(module, name string, kind byte) []byte {
+		c := append([]byte{1, byte(len(module))}, module...)
+		c = append(append(c, byte(len(name))), name...)
+		return join(sec(secType, 2, 0x60, 0, 0, 0x60, 1, byte(I32), 0), sec(secImport, append(c, kind, 0)...))
+	}
+	exported := func(name string) []byte {
+		return join(sec(secMemory, 1, 0, 1), sec(secExport, append(append([]byte{1, byte(len(name))}, name...), 2, 0)...))
+	}
+	deep := append(bytes.Repeat([]byte{0x02, 0x40}, 2000), bytes.Repeat([]byte{0x0b}, 2001)...)
+	for name, c := range map[string]struct {
+		code []byte
+		kind Kind
+		want string
+	}{
+		"no module":             {[]byte("{\"a\":1}xx"), Malformed, "no WebAssembly module"},
+		"component":             {[]byte("\x00asm\x0d\x00\x01\x00"), Malformed, "no component"},
+		"start section":         {join(sec(secStart, 0)), Start, "start section"},
+		"unknown section":       {join(sec(13)), Unoffered, "section 13"},
+		"section past end":      {join([]byte{secType, 50}), Malformed, "50 bytes are announced, but 0"},
+		"section rest":          {join(sec(secType, 0, 0)), Malformed, "type section has 1 bytes too many"},
+		"section order":         {join(sec(secFunction, 0), sec(secType, 0)), Malformed, "out of order"},
+		"section twice":         {join(sec(secType, 0), sec(secType, 0)), Malformed, "doubled"},
+		"overlong count":        {join(sec(secType, 0x80, 0x80, 0x80, 0x80, 0x80, 0)), Malformed, "LEB128"},
+		"unused bits":           {join(sec(secType, 0x80, 0x80, 0x80, 0x80, 0x10)), Malformed, "LEB128"},
+		"GC type":               {join(sec(secType, 1, 0x5f, 0)), Unoffered, "garbage collected"},
+		"import":                {imported("env", "print", 0), BadImport, "import env.print is not offered"},
+		"import signature":      {imported("env", "ok", 0), BadImport, "import env.ok has signature () -> (): expected (i32) -> ()"},
+		"import of memory":      {imported("env", "memory", 2), BadImport, "import env.memory is not a function"},
+		"reserved export":       {exported("wasmeval_fuel"), BadExport, `export "wasmeval_fuel" is reserved`},
+		"memory too large":      {join(sec(secMemory, 1, 0, 0x80, 0x08)), Limit, "1024 pages"},
+		"two memories":          {join(sec(secMemory, 2, 0, 1, 0, 1)), Limit, "2 memory entries"},
+		"shared memory":         {join(sec(secMemory, 1, 3, 1, 1)), Unoffered, "shared"},
+		"memory64":              {join(sec(secMemory, 1, 4, 1)), Unoffered, "64-bit"},
+		"table too large":       {join(sec(secTable, append([]byte{1, 0x70, 0}, huge...)...)), Limit, "entries"},
+		"global.get init":       {join(sec(secGlobal, 1, 0x7f, 0, 0x23, 0, 0x0b)), Opcode, "initialiser"},
+		"bodies missing":        {join(sec(secType, 1, 0x60, 0, 0), sec(secFunction, 1, 0)), Malformed, "1 functions are declared, but 0"},
+		"the fuel global":       {oneFunction(0x23, 1, 0x1a, 0x41, 0, 0x0b), BadIndex, "there is no global 1"},
+		"set the fuel":          {oneFunction(0x42, 0, 0x24, 1, 0x41, 0, 0x0b), BadIndex, "there is no global 1"},
+		"an added local":        {oneFunction(0x20, 0, 0x1a, 0x41, 0, 0x0b), BadIndex, "there is no local 0"},
+		"label past end":        {oneFunction(0x0c, 1, 0x0b), BadIndex, "there is no label 1"},
+		"call past end":         {oneFunction(0x10, 1, 0x0b), BadIndex, "there is no function 1"},
+		"body past end":         {oneFunction(0x41, 0), Malformed, "ends in the middle"},
+		"bytes after end":       {oneFunction(0x41, 0, 0x0b, 0x01), Malformed, "1 bytes after its end"},
+		"nesting":               {oneFunction(deep...), Limit, "nested deeper than 1000"},
+		"br_table":              {oneFunction(0x41, 0, 0x0e, 0xff, 0xff, 0x03, 0x0b), Malformed, "targets of a br_table"},
+		"threads":               {oneFunction(0xfe, 0x00, 0x0b), Opcode, "0xfe (threads)"},
+		"exceptions":            {oneFunction(0x06, 0x40, 0x0b), Opcode, "0x06 (exceptions)"},
+		"tail call":             {oneFunction(0x12, 0, 0x0b), Opcode, "0x12 (tail calls"},
+		"GC instruction":        {oneFunction(0xfb, 0, 0x0b), Opcode, "garbage collection"},
+		"relaxed vectors":       {oneFunction(0xfd, 0x80, 0x02, 0x0b), Opcode, "relaxed"},
+		"memory.init, no count": {oneFunction(0xfc, 8, 0, 0, 0x0b), Malformed, "data count"},
+		"2^32-1 locals": {join(sec(secType, 1, 0x60, 0, 0), sec(secFunction, 1, 0),
+			sec(secCode, append(append([]byte{1, 8, 1}, huge...), 0x7f, 0x0b)...)), Limit, "locals"},
+	} {
+		_, err := Scan(c.code, DefaultLimits(), allowed)
+		var e *Error
+		if !errors.As(err, &e) || e.Kind != c.kind || !strings.Contains(e.Msg, c.want) {
+			t.Errorf("%s: error %v, expected %s with %q", name, err, c.kind, c.want)
+		}
+	}
+}
+
+// Counts of 2^32-1 in any section must be refused before anything is allocated for them.
+func TestCountsAllocateNothing(t *testing.T) {
+	for id := byte(secType); id <= secDataCount; id++ {
+		code := join(sec(id, 0xff, 0xff, 0xff, 0xff, 0x0f))
+		var before, after goruntime.MemStats
+		goruntime.ReadMemStats(&before)
+		if _, err := Scan(code, DefaultLimits(), nil); err == nil {
+			t.Errorf("section %d with 2^32-1 entries is let in", id)
+		}
+		goruntime.ReadMemStats(&after)
+		if n := after.TotalAlloc - before.TotalAlloc; n > 256<<10 {
+			t.Errorf("section %d: %d bytes allocated", id, n)
+		}
+	}
+}
+
+// machine is a compiled module with one instance.
+type machine struct {
+	mod  api.Module
+	fuel api.MutableGlobal
+}
+
+func instantiate(t testing.TB, code []byte) *machine {
+	t.Helper()
+	ctx := context.Background()
+	r := wazero.NewRuntime(ctx)
+	t.Cleanup(func() { _ = r.Close(ctx) })
+	mod, err := r.Instantiate(ctx, code)
+	if err != nil {
+		t.Fatalf("cannot instantiate: %v", err)
+	}
+	m := &machine{mod: mod}
+	m.fuel, _ = mod.ExportedGlobal(FuelExport).(api.MutableGlobal)
+	return m
+}
+
+func metered(t testing.TB, code []byte) []byte {
+	t.Helper()
+	m, err := Scan(code, DefaultLimits(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := m.Rewrite()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+const budget = 1 << 40
+
+// run calls f and returns its result, the error, and the fuel used.
+func (m *machine) run(args ...uint64) (uint64, error, int64) {
+	if m.fuel != nil {
+		m.fuel.Set(budget)
+	}
+	res, err := m.mod.ExportedFunction("f").Call(context.Background(), args...)
+	used := int64(0)
+	if m.fuel != nil {
+		used = budget - int64(m.fuel.Get())
+	}
+	if err != nil || len(res) == 0 {
+		return 0, err, used
+	}
+	return res[0], nil, used
+}
+
+// The bodies below are small enough to count by hand what they execute: the instructions, each loop
+// body as often as it turns, with every end.
+func TestFuelBounds(t *testing.T) {
+	for name, c := range map[string]struct {
+		body     []byte
+		result   uint64
+		executed int64 // instructions that run, at least
+		most     int64 // fuel that may be charged at most
+	}{
+		"constant": {[]byte{0x41, 5, 0x0b}, 5, 2, 2},
+		"return":   {[]byte{0x41, 5, 0x0f, 0x0b}, 5, 2, 3},
+		// g = 7; loop: g = g - 1; br_if g -> 7 turns
+		"loop": {[]byte{0x03, 0x40, 0x23, 0, 0x41, 1, 0x6b, 0x24, 0, 0x23, 0, 0x0d, 0, 0x0b, 0x23, 0, 0x0b},
+			0, 7*6 + 3, 7*7 + 3},
+		// if/else: both arms are charged, one runs
+		"if": {[]byte{0x23, 0, 0x04, 0x7f, 0x41, 1, 0x05, 0x41, 2, 0x0b, 0x0b}, 1, 4, 7},
+		// memory.fill of 4096 bytes
+		"fill": {[]byte{0x41, 0, 0x41, 1, 0x41, 0x80, 0x20, 0xfc, 11, 0, 0x41, 1, 0x0b}, 1, 6 + 512, 6 + 512},
+	} {
+		m := instantiate(t, metered(t, oneFunction(c.body...)))
+		got, err, used := m.run()
+		if err != nil || got != c.result || used < c.executed || used > c.most {
+			t.Errorf("%s: result %d, %v, fuel %d; expected %d with fuel %d to %d",
+				name, got, err, used, c.result, c.executed, c.most)
+		}
+	}
+}
+
+// An endless loop stops with the fuel below zero, endless recursion with the depth.
+func TestEndless(t *testing.T) {
+	m := instantiate(t, metered(t, oneFunction(0x03, 0x40, 0x0c, 0, 0x0b, 0x41, 0, 0x0b)))
+	m.fuel.Set(1000)
+	if _, err := m.mod.ExportedFunction("f").Call(context.Background()); err == nil || int64(m.fuel.Get()) >= 0 {
+		t.Errorf("endless loop: %v with fuel %d", err, int64(m.fuel.Get()))
+	}
+	m = instantiate(t, metered(t, oneFunction(0x10, 0, 0x0b)))
+	_, err, _ := m.run()
+	depth := int32(m.mod.ExportedGlobal(DepthExport).Get())
+	if err == nil || depth >= 0 || int64(m.fuel.Get()) < 0 {
+		t.Errorf("endless recursion: %v with depth %d, fuel %d", err, depth, int64(m.fuel.Get()))
+	}
+}
+
+// Every way out of a function gives its depth back: falling off the end, return, and a branch to the
+// outermost label, also out of nested blocks.
+func TestDepthIsGivenBack(t *testing.T) {
+	leafAnd := func(body ...byte) []byte {
+		// Function 0 is f: () -> i32, function 1 a leaf of the same type.
+		code := append([]byte{2}, append(appendU32(nil, uint32(len(body)+1)), append([]byte{0}, body...)...)...)
+		return join(sec(secType, 1, 0x60, 0, 1, byte(I32)), sec(secFunction, 2, 0, 0),
+			sec(secExport, 1, 1, 'f', 0, 0), sec(secCode, append(code, 4, 0, 0x41, 3, 0x0b)...))
+	}
+	for name, body := range map[string][]byte{
+		"end":          {0x10, 1, 0x0b},
+		"return":       {0x10, 1, 0x0f, 0x0b},
+		"deep return":  {0x02, 0x40, 0x03, 0x40, 0x10, 1, 0x0f, 0x0b, 0x0b, 0x41, 9, 0x0b},
+		"branch":       {0x10, 1, 0x0c, 0, 0x0b},
+		"deep branch":  {0x02, 0x40, 0x03, 0x40, 0x10, 1, 0x0c, 2, 0x0b, 0x0b, 0x41, 9, 0x0b},
+		"branch if":    {0x10, 1, 0x41, 1, 0x0d, 0, 0x0b},
+		"branch table": {0x10, 1, 0x41, 1, 0x0e, 1, 0, 0, 0x0b},
+	} {
+		m := instantiate(t, metered(t, leafAnd(body...)))
+		for range 3 {
+			got, err, _ := m.run()
+			depth := int(int32(m.mod.ExportedGlobal(DepthExport).Get()))
+			if err != nil || got != 3 || depth != DefaultLimits().CallDepth {
+				t.Errorf("%s: result %d, %v, depth %d; expected 3 and %d", name, got, err, depth,
+					DefaultLimits().CallDepth)
+			}
+		}
+	}
+}
+
+// guests are all committed modules that the prescan must let in.
+func guests(t testing.TB) map[string][]byte {
+	t.Helper()
+	list := map[string][]byte{}
+	for _, pattern := range []string{"../../testdata/modules/*/*.wasm", "../../rules-sdk/*/examples/*/*.wasm"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			code, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list[strings.TrimSuffix(filepath.Base(f), ".wasm")] = code
+		}
+	}
+	delete(list, "startsection")
+	delete(list, "badimport")
+	if len(list) < 20 {
+		t.Fatalf("%d guests found, expected at least 20", len(list))
+	}
+	return list
+}
+
+// abiImports are what the guests import.
+func abiImports() []Import {
+	f := func(module, name, params string, result bool) Import {
+		var t FuncType
+		for _, c := range params {
+			t.Params = append(t.Params, map[rune]ValType{'i': I32, 'l': I64}[c])
+		}
+		if result {
+			t.Results = []ValType{I32}
+		}
+		return Import{module, name, t}
+	}
+	const wasi = "wasi_snapshot_preview1"
+	return []Import{
+		f("wasmeval", "emit", "iii", true), f("wasmeval", "log", "iii", false),
+		f(wasi, "args_get", "ii", true), f(wasi, "args_sizes_get", "ii", true),
+		f(wasi, "environ_get", "ii", true), f(wasi, "environ_sizes_get", "ii", true),
+		f(wasi, "clock_time_get", "ili", true), f(wasi, "random_get", "ii", true),
+		f(wasi, "sched_yield", "", true), f(wasi, "poll_oneoff", "iiii", true),
+		f(wasi, "proc_exit", "i", false), f(wasi, "fd_write", "iiii", true),
+	}
+}
+
+// What real compilers make is let in, and still valid after the rewrite.
+func TestGuests(t *testing.T) {
+	ctx := context.Background()
+	r := wazero.NewRuntime(ctx)
+	defer r.Close(ctx)
+	for name, code := range guests(t) {
+		m, err := Scan(code, DefaultLimits(), abiImports())
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		out, err := m.Rewrite()
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		c, err := r.CompileModule(ctx, out)
+		if err != nil {
+			t.Errorf("%s: the rewritten module is not valid: %v", name, err)
+			continue
+		}
+		if least, _ := c.ExportedMemories()["memory"].Max(); int(least) > DefaultLimits().MemoryPages {
+			t.Errorf("%s: the memory may grow to %d pages", name, least)
+		}
+		_ = c.Close(ctx)
+	}
+}
+
+// Whatever bytes come, Scan returns; what it lets in and the compiler would take, it still takes
+// after the rewrite; and what the compiler refuses stays refused.
+func FuzzRewrite(f *testing.F) {
+	for _, code := range guests(f) {
+		if len(code) < 10_000 {
+			f.Add(code)
+		}
+	}
+	f.Add(oneFunction(0x03, 0x40, 0x0c, 0, 0x0b, 0x41, 0, 0x0b))
+	f.Add(oneFunction(0x41, 0, 0x40, 0, 0x0f, 0x0b))
+	f.Fuzz(func(t *testing.T, code []byte) {
+		lim := DefaultLimits()
+		lim.ModuleBytes, lim.LocalsPerFunction, lim.MemoryPages = 20_000, 100, 16
+		m, err := Scan(code, lim, abiImports())
+		if err != nil {
+			return
+		}
+		out, err := m.Rewrite()
+		if err != nil {
+			return
+		}
+		ctx := context.Background()
+		r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter().WithMemoryLimitPages(16))
+		defer r.Close(ctx)
+		_, plain := r.CompileModule(ctx, code)
+		_, after := r.CompileModule(ctx, out)
+		if (plain == nil) != (after == nil) {
+			t.Errorf("before the rewrite: %v; after: %v", plain, after)
+		}
+	})
+}
+
+// BenchmarkRewrite is the whole of this package's work on a module of Go's own compiler.
+func BenchmarkRewrite(b *testing.B) {
+	code := guests(b)["payment-limit"]
+	b.SetBytes(int64(len(code)))
+	b.ReportAllocs()
+	for b.Loop() {
+		m, err := Scan(code, DefaultLimits(), abiImports())
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := m.Rewrite(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
