@@ -1,27 +1,31 @@
-// Package httpapi is the server's HTTP API: one table of routes, each with its method, role and
-// handler; the handlers of rules; the one place where errors become statuses.
+// Package httpapi is the server's HTTP API: one table of routes, each with its method, role, body
+// and handler; the handlers of rules; the one place where errors become statuses.
 //
 //	api := httpapi.New(httpapi.Config{Engine: engine, Guard: guard, Ledger: bus.Ledger, ...})
 //	server := httpapi.NewServer(api)
 //	err := server.Serve(listener)
 //
-// An API does not change once it is made, and serves any number of requests at once.
+// Every request goes the same way: it gets an id, its Host and Origin are checked, the table gives
+// its route, then its token, its query and its body are held against what the table says, and at
+// last the handler has it. Whatever is refused is a problem+json.
+//
+// An API does not change once it is made, and serves any number of requests at once. The bodies of
+// modules and of JSON are held in memory, up to the limits of Config.
+//
+// Of third-party code this package carries chi, for patterns with names in them that tell a path
+// that is unknown from a method that is.
 package httpapi
 
 import (
 	"context"
 	"log/slog"
 	"net/http"
-	"runtime/debug"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/go-chi/chi/v5"
 
 	"wasmeval/bus"
 	"wasmeval/internal/auth"
-	"wasmeval/internal/problem"
 	"wasmeval/runtime"
 )
 
@@ -44,7 +48,8 @@ type Engine interface {
 	Audit(runtime.RuleName, int) ([]runtime.Audit, error)
 }
 
-// Config is what an API is made of. All fields are required, but for the limits.
+// Config is what an API is made of. All fields are required, but for OpenMetrics, Log and the
+// limits.
 type Config struct {
 	Engine Engine
 	Guard  *auth.Guard
@@ -54,144 +59,54 @@ type Config struct {
 	Events, Evaluate http.HandlerFunc
 	EvaluateRule     func(w http.ResponseWriter, r *http.Request, rule string)
 	Tail, Metrics    http.Handler
-	OpenMetrics      bool // metrics need no token
+	OpenMetrics      bool // metrics need no token; on loopback they never do
 
 	Version     string
-	ModuleBytes int // of an uploaded module; default 8 MiB
-	JSONBytes   int // of any other body of the rules' routes; default 4 MiB
-}
-
-// Route is one row of the table.
-type Route struct {
-	Method, Pattern string
-	Role            auth.Role
-	Does            string // for people
-	handler         http.HandlerFunc
+	Log         *slog.Logger // default is slog.Default()
+	ModuleBytes int          // of an uploaded module; default 8 MiB
+	JSONBytes   int          // of any other body of the rules' routes; default 4 MiB
+	// EventBytes is the most of a body with events as it is sent; default 1 GiB, the most that any
+	// ingest takes. How much it may be after decompression is ingest's to say.
+	EventBytes int
 }
 
 // API is the handler of all routes.
 type API struct {
 	c      Config
 	routes []Route
+	ids    requestIDs
 	http.Handler
 }
 
 // New makes an API.
 func New(c Config) *API {
-	if c.ModuleBytes == 0 {
-		c.ModuleBytes = 8 << 20
+	for _, limit := range []struct {
+		bytes   *int
+		initial int
+	}{{&c.ModuleBytes, 8 << 20}, {&c.JSONBytes, 4 << 20}, {&c.EventBytes, 1 << 30}} {
+		if *limit.bytes == 0 {
+			*limit.bytes = limit.initial
+		}
 	}
-	if c.JSONBytes == 0 {
-		c.JSONBytes = 4 << 20
+	if c.Log == nil {
+		c.Log = slog.Default()
 	}
-	a := &API{c: c}
+	a := &API{c: c, ids: newRequestIDs()}
 	a.routes = a.table()
 	r := chi.NewRouter()
-	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
-		problem.Write(w, r, http.StatusNotFound, "no_route", "there is no such route; GET / lists them", nil)
-	})
-	r.MethodNotAllowed(a.methodNotAllowed)
-	for _, route := range a.routes {
-		r.Method(route.Method, route.Pattern, c.Guard.Require(route.Role, route.handler))
+	r.NotFound(a.notFound)
+	r.MethodNotAllowed(a.methodNotAllowed(r))
+	for i := range a.routes {
+		route := &a.routes[i]
+		h := c.Guard.Require(route.Role, a.checked(route))
+		r.Method(route.Method, route.Pattern, h)
+		if route.Method == http.MethodGet && route.Pattern != tailPattern { // which never ends
+			r.Method(http.MethodHead, route.Pattern, h)
+		}
 	}
-	a.Handler = recovered(c.Guard.CheckHost(r))
+	a.Handler = a.identified(a.recovered(c.Guard.CheckHost(r)))
 	return a
 }
 
-// Routes is the table, for tests and the list at /.
+// Routes is the table, for tests and documents. A HEAD goes with each GET but the tail's.
 func (a *API) Routes() []Route { return slices.Clone(a.routes) }
-
-func (a *API) table() []Route {
-	metricsRole := auth.Read
-	if a.c.OpenMetrics {
-		metricsRole = auth.None
-	}
-	return []Route{
-		{"GET", "/", auth.None, "lists these routes", a.index},
-		{"GET", "/livez", auth.None, "200 while the process lives", a.livez},
-		{"GET", "/readyz", auth.None, "200 while events are taken, 503 with the reason else", a.readyz},
-		{"GET", "/version", auth.None, "the server's version", a.version},
-		{"GET", "/metrics", metricsRole, "metrics for Prometheus", a.c.Metrics.ServeHTTP},
-
-		{"POST", "/v1/events", auth.Ingest, "takes events", a.c.Events},
-		{"POST", "/v1/evaluate", auth.Ingest, "takes events and answers with their verdicts", a.c.Evaluate},
-		{"POST", "/v1/rules/{name}/evaluate", auth.Ingest, "the same, by one rule", a.evaluateRule},
-		{"GET", "/v1/tail", auth.Read, "verdicts as server-sent events", a.c.Tail.ServeHTTP},
-		{"GET", "/v1/ledger", auth.Read, "the accounting of all events", a.ledger},
-		{"GET", "/v1/audit", auth.Read, "who changed what", a.audit},
-
-		{"GET", "/v1/rules", auth.Read, "lists rules", a.list},
-		{"POST", "/v1/rules/validate", auth.Admin, "checks a module and keeps nothing", a.validate},
-		{"PUT", "/v1/rules/{name}", auth.Admin, "uploads a module as a version", a.put},
-		{"GET", "/v1/rules/{name}", auth.Read, "describes a rule", a.get},
-		{"DELETE", "/v1/rules/{name}", auth.Admin, "deletes a rule with its versions", a.delete},
-		{"GET", "/v1/rules/{name}/versions", auth.Read, "lists a rule's versions", a.versions},
-		{"GET", "/v1/rules/{name}/versions/{n}/module", auth.Read, "a version's bytes", a.module},
-		{"GET", "/v1/rules/{name}/audit", auth.Read, "who changed this rule", a.audit},
-		{"PUT", "/v1/rules/{name}/config", auth.Admin, "sets params, fuel, failure policy", a.configure},
-		{"POST", "/v1/rules/{name}/activate", auth.Admin, "makes a version active", a.activate},
-		{"POST", "/v1/rules/{name}/rollback", auth.Admin, "back to the version before", a.rollback},
-		{"POST", "/v1/rules/{name}/enable", auth.Admin, "puts a rule to work", a.enable},
-		{"POST", "/v1/rules/{name}/disable", auth.Admin, "takes a rule out of work", a.disable},
-		{"POST", "/v1/rules/{name}/test", auth.Admin, "explains verdicts, without effects", a.test},
-	}
-}
-
-// methodNotAllowed answers a known path with another method, and names those that it has.
-func (a *API) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
-	var allowed []string
-	for _, route := range a.routes {
-		if route.matches(r.URL.Path) {
-			allowed = append(allowed, route.Method)
-		}
-	}
-	w.Header().Set("Allow", strings.Join(allowed, ", "))
-	problem.Write(w, r, http.StatusMethodNotAllowed, "method", "method "+r.Method+
-		" is not offered here: expected "+strings.Join(allowed, " or "), nil)
-}
-
-// matches reports whether a path has the form of the route's pattern.
-func (rt *Route) matches(path string) bool {
-	want, got := strings.Split(rt.Pattern, "/"), strings.Split(path, "/")
-	return slices.EqualFunc(want, got, func(a, b string) bool {
-		return a == b || strings.HasPrefix(a, "{") && b != ""
-	})
-}
-
-// recovered turns a panic, which is our bug, into a 500 for this one request.
-func recovered(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer func() {
-			p := recover()
-			if p == nil {
-				return
-			}
-			if p == http.ErrAbortHandler {
-				panic(p)
-			}
-			slog.Error("BUG: a handler panicked", "path", r.URL.Path, "panic", p,
-				"stack", string(debug.Stack()))
-			problem.Write(w, r, http.StatusInternalServerError, "internal", "the server failed", nil)
-		}()
-		next.ServeHTTP(w, r)
-	})
-}
-
-// NewServer makes a server with every timeout set.
-func NewServer(h http.Handler) *http.Server {
-	return &http.Server{
-		Handler: h,
-		// A client that trickles its header holds a connection and nothing else; a header is small.
-		ReadHeaderTimeout: 5 * time.Second,
-		// A body of 16 MiB over a slow line of 4 Mbit/s takes 34 s.
-		ReadTimeout: 60 * time.Second,
-		// A reply comes at most 30 s (the longest evaluation) after the body. The tail lifts this for
-		// itself.
-		WriteTimeout: 100 * time.Second,
-		// Clients that send an event now and then keep their connection.
-		IdleTimeout: 120 * time.Second,
-		// A token, a content type and CloudEvents attributes fit many times.
-		MaxHeaderBytes: 32 << 10,
-		ErrorLog:       slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
-	}
-}

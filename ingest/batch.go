@@ -45,7 +45,7 @@ type batch struct {
 }
 
 func (in *Ingest) newBatch() (*batch, error) {
-	b := &batch{collector: newCollector(in)}
+	b := &batch{collector: newCollector(in), errors: []itemError{}}
 	c := &in.config
 	var err error
 	if b.plain, err = event.NewScanner(c.Fields, c.Limits); err != nil {

@@ -44,6 +44,10 @@ func (in *Ingest) EvaluateRule(w http.ResponseWriter, r *http.Request, rule stri
 		b.problem(w, r, http.StatusBadRequest, "no_good_event", "none of the events is good")
 		return
 	}
+	if b.events == 0 { // an empty array, or blank lines
+		b.results(w, nil)
+		return
+	}
 	reply, err := in.config.Open(b.events, rule)
 	if err != nil {
 		b.refuseReply(w, r, p, rule, err)

@@ -126,7 +126,7 @@ func TestLoadRefusesAdminFile(t *testing.T) {
 		{"group reads", good, 0o640, "mode is 0640"},
 		{"others read", good, 0o604, "mode is 0604"},
 		{"group writes", good, 0o620, "mode is 0620"},
-		{"empty", "\n", 0o600, "at least 20 characters; remove the file"},
+		{"empty", "\n", 0o600, "remove the file to get a new one"},
 		{"short", "wev_short", 0o600, "at least 20 characters"},
 		{"two tokens", good + "\n" + good, 0o600, "without spaces"},
 		{"huge", strings.Repeat("a", maxFileBytes+1), 0o600, "more than"},

@@ -99,7 +99,7 @@ func TestScanBad(t *testing.T) {
 		{"duplicate_key", `{"x":[{"b":1,"c":2,"b":3}]}`},
 		{"duplicate_key", `{"` + long + `":1,"` + long + `":1}`},
 		{"duplicate_key", `{"a":{"b":1},"a":{"c":1}}`},
-		{"duplicate_key", manyKeys(500, "%d")[:3000] + `":0,"7":1}`},
+		{"duplicate_key", strings.TrimSuffix(manyKeys(500, "%d"), "}") + `,"7":1}`},
 		{"too_deep", deep(65)}, {"too_deep", strings.Repeat("[", 1400)},
 		{"too_deep", strings.Repeat(`{"a":`, 200)},
 		{"too_large", `{"a":"` + strings.Repeat("x", 1<<20) + `"}`},

@@ -1,0 +1,107 @@
+package ingest
+
+import (
+	"encoding/binary"
+	"net"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// manySockets says that the kernel spreads datagrams over sockets with one address.
+const manySockets = true
+
+const (
+	controlBytes = 64 // for one control message of an int, and more
+
+	memInfoVars  = 9 // SK_MEMINFO_VARS: u32 values that SO_MEMINFO gives
+	memInfoDrops = 8 // SK_MEMINFO_DROPS
+)
+
+// shareAddress lets several sockets have one address. It is a Control function of net.ListenConfig.
+func shareAddress(_, _ string, c syscall.RawConn) error {
+	var err error
+	if e := c.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	}); e != nil {
+		return e
+	}
+	return err
+}
+
+// control calls f with the socket's descriptor. A socket that is closed is left alone.
+func control(conn *net.UDPConn, f func(fd int)) {
+	if raw, err := conn.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) { f(int(fd)) })
+	}
+}
+
+// joinDatagrams turns UDP_GRO on, if the kernel has it: one receive then gives many datagrams of
+// one size.
+func joinDatagrams(conn *net.UDPConn) {
+	control(conn, func(fd int) { unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) })
+}
+
+// askBuffer asks for a receive buffer, past the system's limit if the process may.
+func askBuffer(conn *net.UDPConn, size int) {
+	control(conn, func(fd int) {
+		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size) != nil {
+			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, size)
+		}
+	})
+}
+
+// bufferOf is the receive buffer that the socket has, as it was asked for: the kernel doubles it
+// for its own needs.
+func bufferOf(conn *net.UDPConn) (size int) {
+	control(conn, func(fd int) {
+		size, _ = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
+	})
+	return size / 2
+}
+
+// kernelDrops is the number of datagrams that the kernel dropped at this socket. It wraps.
+func kernelDrops(conn *net.UDPConn) (drops uint32, ok bool) {
+	control(conn, func(fd int) {
+		var vars [memInfoVars]uint32
+		size := uint32(unsafe.Sizeof(vars))
+		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET,
+			unix.SO_MEMINFO, uintptr(unsafe.Pointer(&vars)), uintptr(unsafe.Pointer(&size)), 0)
+		drops, ok = vars[memInfoDrops], errno == 0 && size > 4*memInfoDrops
+	})
+	return drops, ok
+}
+
+// segmentBytes is the size of the datagrams that were joined, or 0 if there is only one.
+func segmentBytes(oob []byte) int {
+	for len(oob) >= unix.SizeofCmsghdr {
+		h, data, rest, err := unix.ParseOneSocketControlMessage(oob)
+		if err != nil {
+			return 0
+		}
+		if h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_GRO && len(data) >= 4 {
+			return int(binary.NativeEndian.Uint32(data))
+		}
+		oob = rest
+	}
+	return 0
+}
+
+// cutOff reports whether a datagram was larger than the buffer, from the flags of its receive.
+func cutOff(flags int) bool { return flags&unix.MSG_TRUNC != 0 }
+
+// receiveNow receives what is there without waiting, also past the deadline.
+func receiveNow(conn *net.UDPConn, buf, oob []byte) (n, oobn, flags int, ok bool) {
+	control(conn, func(fd int) {
+		var err error
+		for {
+			n, oobn, flags, _, err = unix.Recvmsg(fd, buf, oob, unix.MSG_DONTWAIT)
+			if err != unix.EINTR {
+				break
+			}
+		}
+		ok = err == nil
+	})
+	return n, oobn, flags, ok
+}
