@@ -144,7 +144,7 @@ func parseInt(s string) (int64, bool) {
 	for i := range len(s) {
 		if c := s[i]; c == '.' || c == 'e' || c == 'E' {
 			f, err := strconv.ParseFloat(s, 64)
-			return int64(f), err == nil && f == math.Trunc(f) && math.Abs(f) <= 1<<53
+			return int64(f), err == nil && f == math.Trunc(f) && math.Abs(f) < 1<<53
 		}
 	}
 	return 0, false
