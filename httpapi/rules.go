@@ -2,75 +2,19 @@ package httpapi
 
 import (
 	"bytes"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
-	"log/slog"
-	"mime"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 
 	"wasmeval/internal/auth"
-	"wasmeval/internal/problem"
 	"wasmeval/runtime"
 )
-
-// statuses turns kinds of errors into HTTP statuses. What it does not know is a 500.
-var statuses = map[runtime.Kind]int{
-	runtime.NotFound:      http.StatusNotFound,
-	runtime.BadName:       http.StatusBadRequest,
-	runtime.BadModule:     http.StatusUnprocessableEntity,
-	runtime.BadParams:     http.StatusUnprocessableEntity,
-	runtime.BadEvent:      http.StatusUnprocessableEntity,
-	runtime.Conflict:      http.StatusConflict,
-	runtime.LimitExceeded: http.StatusUnprocessableEntity,
-	runtime.ShuttingDown:  http.StatusServiceUnavailable,
-}
-
-// badRequest is a fault of the request itself.
-type badRequest struct {
-	status       int
-	code, detail string
-}
-
-func (e *badRequest) Error() string { return e.detail }
-
-func bad(code, format string, args ...any) error {
-	return &badRequest{http.StatusBadRequest, code, fmt.Sprintf(format, args...)}
-}
-
-// answer writes v, or the problem that err is.
-func answer(w http.ResponseWriter, r *http.Request, v any, err error) {
-	var re *runtime.Error
-	var br *badRequest
-	switch {
-	case err == nil:
-		writeJSON(w, http.StatusOK, v)
-	case errors.As(err, &br):
-		problem.Write(w, r, br.status, br.code, br.detail, nil)
-	case errors.As(err, &re) && statuses[re.Kind] != 0:
-		problem.Write(w, r, statuses[re.Kind], string(re.Kind), re.Error(), nil)
-	case r.Context().Err() != nil: // the client is gone
-	default:
-		slog.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)
-		problem.Write(w, r, http.StatusInternalServerError, "internal",
-			"the server failed; its log says why", nil)
-	}
-}
-
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	text, err := json.Marshal(v)
-	if err != nil {
-		panic("BUG: a reply cannot be encoded: " + err.Error())
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_, _ = w.Write(append(text, '\n')) // the client may be gone
-}
 
 func name(r *http.Request) runtime.RuleName {
 	n := chi.URLParam(r, "name")
@@ -80,138 +24,92 @@ func name(r *http.Request) runtime.RuleName {
 	return runtime.RuleName(n)
 }
 
-// body reads a body of one of the given content types, up to most bytes.
-func body(w http.ResponseWriter, r *http.Request, most int, types ...string) ([]byte, error) {
-	given := r.Header.Get("Content-Type")
-	ok := false
-	if t, _, err := mime.ParseMediaType(given); err == nil {
-		for _, want := range types {
-			ok = ok || t == want
-		}
+func version(s string) (runtime.VersionNumber, error) {
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err != nil || n == 0 {
+		return 0, bad("version", "version %.100q: expected a number from 1", s)
 	}
-	if !ok {
-		return nil, &badRequest{http.StatusUnsupportedMediaType, "content_type", fmt.Sprintf(
-			"content type %q: expected %s", given, types[0])}
-	}
-	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(most)))
-	var large *http.MaxBytesError
-	if errors.As(err, &large) {
-		return nil, &badRequest{http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf(
-			"the body has more than %d bytes", most)}
-	}
-	if err != nil {
-		return nil, bad("body", "cannot read the body: %v", err)
-	}
-	return b, nil
-}
-
-const jsonType = "application/json"
-
-// strict decodes exactly one JSON value without unknown keys.
-func strict(text []byte, v any) error {
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		return bad("json", "cannot read the body: %v", err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return bad("json", "the body has something after its JSON value")
-	}
-	return nil
-}
-
-func (a *API) wasm(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	return body(w, r, a.c.ModuleBytes, "application/wasm", "application/octet-stream")
+	return runtime.VersionNumber(n), nil
 }
 
 func (a *API) put(w http.ResponseWriter, r *http.Request) {
-	res, err := a.upload(w, r)
+	res, err := a.upload(r)
 	if err == nil && res.Created {
-		w.Header().Set("Location", fmt.Sprintf("/v1/rules/%s", res.Rule))
+		w.Header().Set("Location", "/v1/rules/"+url.PathEscape(string(res.Rule)))
 		writeJSON(w, http.StatusCreated, res)
 		return
 	}
-	answer(w, r, res, err)
+	a.answer(w, r, res, err)
 }
 
-func (a *API) upload(w http.ResponseWriter, r *http.Request) (runtime.PutResult, error) {
-	o := runtime.PutOptions{Activate: true, By: auth.Caller(r.Context())}
-	q := r.URL.Query()
-	if v := q.Get("activate"); v != "" {
-		on, err := strconv.ParseBool(v)
-		if err != nil {
-			return runtime.PutResult{}, bad("query", "activate=%s: expected true or false", v)
-		}
-		o.Activate = on
-	}
-	var err error
-	if o.Config, err = configOf(q); err != nil {
+func (a *API) upload(r *http.Request) (runtime.PutResult, error) {
+	o, err := putOptions(r.URL.Query())
+	if err != nil {
 		return runtime.PutResult{}, err
 	}
-	code, err := a.wasm(w, r)
+	o.By = auth.Caller(r.Context())
+	code, err := readBody(r)
 	if err != nil {
 		return runtime.PutResult{}, err
 	}
 	return a.c.Engine.Put(r.Context(), name(r), code, o)
 }
 
-// configOf reads a rule's configuration from the query of an upload; nil if it has none of it.
-func configOf(q url.Values) (*runtime.RuleConfig, error) {
+// putOptions reads the query of an upload. The rule's configuration is the JSON of config, in which
+// the others set one key each; without any of them the rule keeps the one it has.
+func putOptions(q url.Values) (runtime.PutOptions, error) {
+	o := runtime.PutOptions{Activate: true}
 	c := &runtime.RuleConfig{}
-	some := false
-	for key := range q {
-		var err error
-		v := q.Get(key)
-		switch key {
-		case "activate":
+	failCode := func(text string) error {
+		n, err := strconv.ParseInt(text, 10, 32)
+		c.FailCode = int32(n)
+		return err
+	}
+	for _, value := range []struct {
+		name  string
+		parse func(text string) error
+	}{
+		{"activate", func(s string) (err error) { o.Activate, err = strconv.ParseBool(s); return err }},
+		{"config", func(s string) error { return strict([]byte(s), c) }},
+		{"params", func(s string) error { return strict([]byte(s), &c.Params) }},
+		{"fuel", func(s string) (err error) { c.Fuel, err = strconv.ParseUint(s, 10, 64); return err }},
+		{"on_failure", func(s string) error { c.OnFailure = runtime.Policy(s); return nil }},
+		{"fail_code", failCode},
+	} {
+		if !q.Has(value.name) {
 			continue
-		case "params":
-			err = strict([]byte(v), &c.Params)
-		case "fuel":
-			c.Fuel, err = strconv.ParseUint(v, 10, 64)
-		case "on_failure":
-			c.OnFailure = runtime.Policy(v)
-		case "fail_code":
-			var n int64
-			n, err = strconv.ParseInt(v, 10, 32)
-			c.FailCode = int32(n)
-		default:
-			return nil, bad("query", "%s is not known: expected activate, params, fuel, on_failure or "+
-				"fail_code", key)
 		}
-		if err != nil {
-			return nil, bad("query", "%s=%s: %v", key, v, err)
+		if err := value.parse(q.Get(value.name)); err != nil {
+			return o, bad("query", "cannot read %s=%.100q: %v", value.name, q.Get(value.name), err)
 		}
-		some = true
+		if value.name != "activate" {
+			o.Config = c
+		}
 	}
-	if !some {
-		return nil, nil
-	}
-	return c, nil
+	return o, nil
 }
 
 func (a *API) validate(w http.ResponseWriter, r *http.Request) {
-	code, err := a.wasm(w, r)
-	if err != nil {
-		answer(w, r, nil, err)
-		return
+	code, err := readBody(r)
+	var m runtime.Manifest
+	if err == nil {
+		m, err = a.c.Engine.Validate(r.Context(), code)
 	}
-	m, err := a.c.Engine.Validate(r.Context(), code)
-	answer(w, r, map[string]any{"valid": true, "manifest": m}, err)
+	a.answer(w, r, map[string]any{"valid": true, "manifest": m}, err)
 }
 
 func (a *API) list(w http.ResponseWriter, r *http.Request) {
-	answer(w, r, map[string]any{"rules": a.c.Engine.Rules()}, nil)
+	a.answer(w, r, map[string]any{"rules": a.c.Engine.Rules()}, nil)
 }
 
 func (a *API) get(w http.ResponseWriter, r *http.Request) {
 	rule, err := a.c.Engine.Rule(name(r))
-	answer(w, r, rule, err)
+	a.answer(w, r, rule, err)
 }
 
 func (a *API) versions(w http.ResponseWriter, r *http.Request) {
 	list, err := a.c.Engine.Versions(name(r))
-	answer(w, r, map[string]any{"versions": list}, err)
+	a.answer(w, r, map[string]any{"versions": list}, err)
 }
 
 func (a *API) module(w http.ResponseWriter, r *http.Request) {
@@ -221,123 +119,127 @@ func (a *API) module(w http.ResponseWriter, r *http.Request) {
 		code, err = a.c.Engine.Module(name(r), n)
 	}
 	if err != nil {
-		answer(w, r, nil, err)
+		a.fail(w, r, err)
 		return
 	}
-	w.Header().Set("Content-Type", "application/wasm")
-	w.Header().Set("Content-Length", strconv.Itoa(len(code)))
-	_, _ = w.Write(code) // the client may be gone
+	sum := sha256.Sum256(code)
+	h := w.Header()
+	h.Set("Content-Type", "application/wasm")
+	h.Set("Etag", `"`+hex.EncodeToString(sum[:])+`"`)
+	h.Set("Cache-Control", "private, no-cache") // a rule that is deleted and made again counts from 1
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(code))
 }
 
-func version(s string) (runtime.VersionNumber, error) {
-	n, err := strconv.ParseUint(s, 10, 32)
-	if err != nil || n == 0 {
-		return 0, bad("version", "version %q: expected a number from 1", s)
+// change makes the handler of a method that needs the rule's name and nothing else.
+func (a *API) change(f func(Engine, context.Context, runtime.RuleName, string) (runtime.Swap, error),
+) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		swap, err := f(a.c.Engine, r.Context(), name(r), auth.Caller(r.Context()))
+		a.answer(w, r, swap, err)
 	}
-	return runtime.VersionNumber(n), nil
-}
-
-func (a *API) delete(w http.ResponseWriter, r *http.Request) {
-	s, err := a.c.Engine.Delete(r.Context(), name(r), auth.Caller(r.Context()))
-	answer(w, r, s, err)
-}
-
-func (a *API) rollback(w http.ResponseWriter, r *http.Request) {
-	s, err := a.c.Engine.Rollback(r.Context(), name(r), auth.Caller(r.Context()))
-	answer(w, r, s, err)
-}
-
-func (a *API) enable(w http.ResponseWriter, r *http.Request) {
-	s, err := a.c.Engine.Enable(r.Context(), name(r), auth.Caller(r.Context()))
-	answer(w, r, s, err)
-}
-
-func (a *API) disable(w http.ResponseWriter, r *http.Request) {
-	s, err := a.c.Engine.Disable(r.Context(), name(r), auth.Caller(r.Context()))
-	answer(w, r, s, err)
 }
 
 func (a *API) configure(w http.ResponseWriter, r *http.Request) {
 	var c runtime.RuleConfig
-	text, err := body(w, r, a.c.JSONBytes, jsonType)
+	var swap runtime.Swap
+	err := readJSON(r, &c)
 	if err == nil {
-		err = strict(text, &c)
+		swap, err = a.c.Engine.Configure(r.Context(), name(r), c, auth.Caller(r.Context()))
 	}
-	var s runtime.Swap
-	if err == nil {
-		s, err = a.c.Engine.Configure(r.Context(), name(r), c, auth.Caller(r.Context()))
-	}
-	answer(w, r, s, err)
+	a.answer(w, r, swap, err)
 }
 
-// activate takes the version from the query or from a body {"version": n}.
 func (a *API) activate(w http.ResponseWriter, r *http.Request) {
-	s, err := a.activateVersion(w, r)
-	answer(w, r, s, err)
+	n, err := wantedVersion(r)
+	var swap runtime.Swap
+	if err == nil {
+		swap, err = a.c.Engine.Activate(r.Context(), name(r), n, auth.Caller(r.Context()))
+	}
+	a.answer(w, r, swap, err)
 }
 
-func (a *API) activateVersion(w http.ResponseWriter, r *http.Request) (runtime.Swap, error) {
+// wantedVersion takes the version from the query, or else from a body {"version": n}.
+func wantedVersion(r *http.Request) (runtime.VersionNumber, error) {
+	if q := r.URL.Query(); q.Has("version") {
+		return version(q.Get("version"))
+	}
 	var want struct{ Version runtime.VersionNumber }
-	if v := r.URL.Query().Get("version"); v != "" {
-		n, err := version(v)
-		if err != nil {
-			return runtime.Swap{}, err
-		}
-		want.Version = n
-	} else {
-		text, err := body(w, r, a.c.JSONBytes, jsonType)
-		if err != nil {
-			return runtime.Swap{}, err
-		}
-		if err := strict(text, &want); err != nil {
-			return runtime.Swap{}, err
-		}
+	if err := readJSON(r, &want); err != nil {
+		return 0, err
 	}
 	if want.Version == 0 {
-		return runtime.Swap{}, bad("version", `expected a version: {"version": 1} or ?version=1`)
+		return 0, bad("version", `expected a version from 1: {"version": 1} or ?version=1`)
 	}
-	return a.c.Engine.Activate(r.Context(), name(r), want.Version, auth.Caller(r.Context()))
-}
-
-// test takes {"version": n, "events": [...], "config": {...}}, or the events alone as an array.
-func (a *API) test(w http.ResponseWriter, r *http.Request) {
-	var in struct {
-		Version runtime.VersionNumber
-		Events  []runtime.TestEvent
-		Config  *runtime.RuleConfig
-	}
-	text, err := body(w, r, a.c.JSONBytes, jsonType)
-	if t := bytes.TrimSpace(text); err == nil && len(t) > 0 && t[0] == '[' {
-		err = strict(t, &in.Events)
-	} else if err == nil {
-		err = strict(text, &in)
-	}
-	if v := r.URL.Query().Get("version"); err == nil && v != "" {
-		in.Version, err = version(v)
-	}
-	if err == nil && (len(in.Events) == 0 || len(in.Events) > maxTestEvents) {
-		err = bad("events", "%d events: expected 1 to %d", len(in.Events), maxTestEvents)
-	}
-	var verdicts []runtime.TestVerdict
-	if err == nil {
-		verdicts, err = a.c.Engine.Test(r.Context(), name(r), in.Version, in.Events, in.Config)
-	}
-	answer(w, r, map[string]any{"verdicts": verdicts}, err)
+	return want.Version, nil
 }
 
 // maxTestEvents bounds one request for an explanation, which runs beside the workers.
 const maxTestEvents = 1000
 
+type testRequest struct {
+	Version runtime.VersionNumber
+	Events  []runtime.TestEvent
+	Config  *runtime.RuleConfig
+}
+
+func (a *API) test(w http.ResponseWriter, r *http.Request) {
+	in, err := readTest(r)
+	var verdicts []runtime.TestVerdict
+	if err == nil {
+		verdicts, err = a.c.Engine.Test(r.Context(), name(r), in.Version, in.Events, in.Config)
+	}
+	a.answer(w, r, map[string]any{"verdicts": verdicts}, err)
+}
+
+// readTest reads {"version": n, "events": [...], "config": {...}}, or the events alone: as an array,
+// or one a line.
+func readTest(r *http.Request) (in testRequest, err error) {
+	text, err := readBody(r)
+	if err != nil {
+		return in, err
+	}
+	text = bytes.TrimSpace(text)
+	switch t := mediaType(r.Header.Get("Content-Type")); {
+	case t != "" && t != jsonType:
+		for line := range bytes.Lines(text) {
+			if line = bytes.TrimSpace(line); len(line) > 0 {
+				in.Events = append(in.Events, line)
+			}
+		}
+	case bytes.HasPrefix(text, []byte("[")):
+		err = strict(text, &in.Events)
+	default:
+		err = strict(text, &in)
+	}
+	if q := r.URL.Query(); err == nil && q.Has("version") {
+		in.Version, err = version(q.Get("version"))
+	}
+	if n := len(in.Events); err == nil && (n == 0 || n > maxTestEvents) {
+		err = bad("events", "there are %d events: expected 1 to %d", n, maxTestEvents)
+	}
+	return in, err
+}
+
+const (
+	standardAudit = 100 // entries
+	maxAudit      = 10_000
+)
+
 func (a *API) audit(w http.ResponseWriter, r *http.Request) {
-	limit := 100
-	if v := r.URL.Query().Get("limit"); v != "" {
-		n, err := strconv.Atoi(v)
-		if err != nil || n < 1 || n > 10_000 {
-			answer(w, r, nil, bad("query", "limit=%s: expected 1 to 10000", v))
+	limit := standardAudit
+	q := r.URL.Query()
+	if q.Has("limit") {
+		n, err := strconv.Atoi(q.Get("limit"))
+		if err != nil || n < 1 || n > maxAudit {
+			a.fail(w, r, bad("query", "limit=%.100q: expected 1 to %d", q.Get("limit"), maxAudit))
 			return
 		}
 		limit = n
 	}
-	list, err := a.c.Engine.Audit(name(r), limit)
-	answer(w, r, map[string]any{"audit": list}, err)
+	rule := name(r)
+	if rule == "" {
+		rule = runtime.RuleName(q.Get("rule"))
+	}
+	list, err := a.c.Engine.Audit(rule, limit)
+	a.answer(w, r, map[string]any{"audit": list}, err)
 }

@@ -4,11 +4,15 @@ import (
 	"fmt"
 	"net/http"
 	goruntime "runtime"
+	"runtime/debug"
 	"strings"
 
 	"wasmeval/bus"
 	"wasmeval/internal/problem"
 )
+
+// abiVersion is the version of rules-sdk/ABI.md by which rules are called.
+const abiVersion = 1
 
 func (a *API) index(w http.ResponseWriter, _ *http.Request) {
 	var b strings.Builder
@@ -17,7 +21,7 @@ func (a *API) index(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(&b, "%-6s %-38s %-6s %s\n", r.Method, r.Pattern, r.Role, r.Does)
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	_, _ = w.Write([]byte(b.String())) // the client may be gone
+	w.Write([]byte(b.String())) // an error means that the client has gone
 }
 
 func (a *API) livez(w http.ResponseWriter, _ *http.Request) {
@@ -34,14 +38,32 @@ func (a *API) readyz(w http.ResponseWriter, r *http.Request) {
 
 func (a *API) version(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]any{"version": a.c.Version, "go": goruntime.Version(),
-		"abi": 1})
+		"abi": abiVersion, "revision": revision()})
+}
+
+// revision is the commit that this program was built from, or "" if the build did not say.
+func revision() (text string) {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			text = s.Value + text
+		case s.Key == "vcs.modified" && s.Value == "true":
+			text += "+changes"
+		}
+	}
+	return text
 }
 
 func (a *API) evaluateRule(w http.ResponseWriter, r *http.Request) {
 	a.c.EvaluateRule(w, r, string(name(r)))
 }
 
-// account is one source's part of the ledger, or the whole, in events.
+// account is one source's part of the ledger, or the whole, in events. It has all reasons, also
+// those that are 0, so that a reader knows them.
 type account struct {
 	Received uint64            `json:"received"`
 	Rejected map[string]uint64 `json:"rejected"`

@@ -56,7 +56,8 @@ type BusConfig struct {
 type EventsConfig struct {
 	Fields    event.Fields
 	Limits    event.Limits
-	BodyBytes int
+	BodyBytes int // of a request
+	MaxEvents int // in a request
 }
 
 // RulesConfig bounds what rules may do.
@@ -73,7 +74,6 @@ type RulesConfig struct {
 type UDPConfig struct {
 	Readers            int
 	ReceiveBufferBytes int
-	GRO                bool
 }
 
 // EvaluateConfig is for requests that wait for their verdicts.
@@ -94,7 +94,7 @@ type option struct {
 	standard string // the default, as it would be written
 	help     string
 	to       func(*Config) any // where it goes: a pointer to one of the types that parse knows
-	min, max uint64            // for whole numbers; max 0 means that there is no limit
+	min, max uint64            // for numbers, in ns for durations; max 0: there is no limit
 	oneOf    []string          // for texts; nil allows any
 }
 
@@ -180,7 +180,10 @@ var options = []option{
 	{path: "events.depth", flag: "depth", standard: "64", min: 1, max: 1000,
 		help: "nesting of an event, at most",
 		to:   func(c *Config) any { return &c.Events.Limits.Depth }},
-	{path: "events.body_bytes", flag: "body-bytes", standard: "32MiB", min: 1, max: gib,
+	{path: "events.max_events", flag: "max-events", standard: "262144", min: 1, max: 1 << 30,
+		help: "events in a request, at most",
+		to:   func(c *Config) any { return &c.Events.MaxEvents }},
+	{path: "events.body_bytes", flag: "body-bytes", standard: "16MiB", min: 1, max: gib,
 		help: "size of a request's body with events after decompression, at most",
 		to:   func(c *Config) any { return bytesOf(&c.Events.BodyBytes) }},
 
@@ -225,12 +228,9 @@ var options = []option{
 		min: 4 * kib, max: gib,
 		help: "receive buffer to ask the kernel for, of each socket",
 		to:   func(c *Config) any { return bytesOf(&c.UDP.ReceiveBufferBytes) }},
-	{path: "udp.gro", flag: "udp-gro", standard: "true",
-		help: "let the kernel hand over several datagrams at once",
-		to:   func(c *Config) any { return &c.UDP.GRO }},
 
-	{path: "evaluate.timeout", flag: "evaluate-timeout", standard: "5s",
-		help: "how long a request waits for its verdicts, at most",
+	{path: "evaluate.timeout", flag: "evaluate-timeout", standard: "5s", max: uint64(30 * time.Second),
+		help: "how long a request that gives no timeout of its own waits for its verdicts",
 		to:   func(c *Config) any { return &c.Evaluate.Timeout }},
 	{path: "evaluate.max_events", flag: "evaluate-max-events", standard: "1000",
 		min: 1, max: 100_000,
@@ -273,6 +273,7 @@ func (o *option) parse(c *Config, text string) error {
 			return fmt.Errorf("%q: expected a duration above 0, such as 10s or 250ms", text)
 		}
 		*p = d
+		return o.inRange(text, uint64(d))
 	case *size:
 		n, err := parseSize(text)
 		if err != nil {
@@ -316,8 +317,14 @@ func (o *option) limits() string {
 		return strings.Join(o.oneOf, ", ")
 	}
 	show := func(n uint64) string { return strconv.FormatUint(n, 10) }
-	if _, ok := o.to(new(Config)).(*size); ok {
+	switch o.to(new(Config)).(type) {
+	case *size:
 		show = func(n uint64) string { return formatSize(int(n)) }
+	case *time.Duration:
+		if o.max == 0 {
+			return "above 0"
+		}
+		return "above 0, at most " + time.Duration(o.max).String()
 	}
 	switch {
 	case o.max != 0:

@@ -248,13 +248,13 @@ type eventsAnswer struct {
 	Rejected int `json:"rejected"`
 	Errors   []struct {
 		Index  int    `json:"index"`
-		Code   string `json:"code"`
+		Reason string `json:"reason"`
 		Detail string `json:"detail"`
 	} `json:"errors"`
-	NotTaken []indexRange `json:"not_taken"` // with 429 alone
+	NotTaken []indexRange `json:"not_taken"` // with 429 and 503 alone
 }
 
-// indexRange is a run of events of a request, by index: from the first to before the last.
+// indexRange is a run of events of a request by their indexes, both ends included.
 type indexRange [2]int
 
 func (h *httpTarget) send(ctx context.Context, events [][]byte, t *sendTally) error {
@@ -277,13 +277,15 @@ func (h *httpTarget) send(ctx context.Context, events [][]byte, t *sendTally) er
 		t.Rejected += answer.Rejected
 		for _, e := range answer.Errors {
 			if len(t.problems) < 5 {
-				t.problems = append(t.problems, fmt.Sprintf("%s: %s", e.Code, e.Detail))
+				t.problems = append(t.problems, fmt.Sprintf("%s: %s", e.Reason, e.Detail))
 			}
 		}
-		if full == nil || full.Status != http.StatusTooManyRequests {
+		if full == nil || len(answer.NotTaken) == 0 {
 			return nil
 		}
-		t.Throttled++
+		if full.Status == http.StatusTooManyRequests {
+			t.Throttled++
+		}
 		events = pick(events, answer.NotTaken)
 		if try == h.retries || !pause(ctx, min(full.retryAfter, maxRetryAfter)) {
 			t.GivenUp += len(events)
@@ -295,8 +297,13 @@ func (h *httpTarget) send(ctx context.Context, events [][]byte, t *sendTally) er
 // explains reports whether an answer that is no 2xx tells what became of the events, so that the
 // rest can go on.
 func (a *eventsAnswer) explains(status int) bool {
-	return a.Accepted+a.Rejected+len(a.NotTaken) > 0 &&
-		(status == http.StatusTooManyRequests || status == http.StatusBadRequest)
+	switch status {
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		return len(a.NotTaken) > 0
+	case http.StatusBadRequest:
+		return a.Rejected > 0
+	}
+	return false
 }
 
 func (h *httpTarget) post(ctx context.Context, events [][]byte) ([]byte, error) {
@@ -316,7 +323,7 @@ func (h *httpTarget) post(ctx context.Context, events [][]byte) ([]byte, error) 
 func pick(events [][]byte, ranges []indexRange) [][]byte {
 	var picked [][]byte
 	for _, r := range ranges {
-		from, to := max(r[0], 0), min(r[1], len(events))
+		from, to := max(r[0], 0), min(r[1]+1, len(events))
 		if from < to {
 			picked = append(picked, events[from:to]...)
 		}

@@ -179,8 +179,7 @@ func (s *server) listen() error {
 	}
 	if l.UDP != "" {
 		u := &s.c.UDP
-		s.udp, err = s.ingest.ListenUDP(ingest.UDPConfig{Addr: l.UDP, Readers: u.Readers,
-			ReceiveBufferBytes: u.ReceiveBufferBytes, NoGRO: !u.GRO})
+		s.udp, err = s.ingest.ListenUDP(l.UDP, u.Readers, u.ReceiveBufferBytes)
 		if err != nil {
 			return err
 		}
@@ -203,7 +202,7 @@ func (s *server) listen() error {
 // ledger is the bus's, with the kernel's drops of this moment in it.
 func (s *server) ledger() bus.Ledger {
 	if s.udp != nil {
-		s.udp.Poll()
+		s.udp.Stats() // brings them up to date
 	}
 	return s.bus.Ledger()
 }
@@ -229,7 +228,7 @@ func (s *server) metrics() http.Handler {
 			}
 			u := s.udp.Stats()
 			return metrics.UDP{Datagrams: u.Datagrams, Bytes: u.Bytes,
-				ReceiveBufferBytes: u.ReceiveBufferBytes}
+				ReceiveBufferBytes: u.BufferGot}
 		},
 	})
 }
@@ -268,16 +267,17 @@ func (s *server) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.c.Shutdown)
 	defer cancel()
 	s.ready.Store(false)
+	var err error
 	if s.udp != nil {
-		s.udp.Close()
+		err = s.udp.Close()
 	}
 	s.bus.Close() // requests that bring events get 503 from here on
 	select {
 	case <-s.engine.Drained():
 	case <-ctx.Done():
-		return fmt.Errorf("the rings were not drained within %v: %s", s.c.Shutdown, s.left())
+		return errors.Join(err, fmt.Errorf("the rings were not drained within %v: %s", s.c.Shutdown, s.left()))
 	}
-	err := s.sinks.Close(ctx)
+	err = errors.Join(err, s.sinks.Close(ctx))
 	if e := s.http.Shutdown(ctx); e != nil {
 		err = errors.Join(err, s.http.Close())
 	}
@@ -303,7 +303,7 @@ func (s *server) left() string {
 // abort closes what a failed start left open.
 func (s *server) abort() {
 	if s.udp != nil {
-		s.udp.Close()
+		_ = s.udp.Close()
 	}
 	if s.lis != nil {
 		_ = s.lis.Close()
