@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -201,7 +202,20 @@ type request struct {
 
 // send sends a request with the token of a role; None sends none.
 func (s *stand) send(role auth.Role, q request) *httptest.ResponseRecorder {
-	r := httptest.NewRequest(q.method, "http://localhost"+q.path, strings.NewReader(q.body))
+	return s.sendLength(role, q, true)
+}
+
+// sendLength tells the body's length or not.
+func (s *stand) sendLength(role auth.Role, q request, told bool) *httptest.ResponseRecorder {
+	target, err := url.Parse("http://localhost" + q.path)
+	if err != nil {
+		panic(err)
+	}
+	target.RawQuery = strings.NewReplacer(`"`, "%22", "{", "%7b", "}", "%7d").Replace(target.RawQuery)
+	r := httptest.NewRequest(q.method, target.String(), strings.NewReader(q.body))
+	if !told {
+		r.ContentLength = -1
+	}
 	if role != auth.None {
 		r.Header.Set("Authorization", "Bearer "+s.tokens[role])
 	}
