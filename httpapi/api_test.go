@@ -24,7 +24,8 @@ var (
 
 // sample is a request that a route takes.
 func sample(r Route) request {
-	q := request{method: r.Method, path: strings.NewReplacer("{name}", "x", "{n}", "1").Replace(r.Pattern)}
+	path := strings.NewReplacer("{name}", "x", "{n}", "1").Replace(r.Pattern)
+	q := request{method: r.Method, path: path}
 	switch {
 	case strings.HasSuffix(r.Pattern, "/test"):
 		q.body = `[{"a":1}]`
@@ -227,7 +228,8 @@ func TestPanicsAre500(t *testing.T) {
 	if strings.Contains(w.Body.String(), "secret") {
 		t.Errorf("the client is told %s", w.Body)
 	}
-	for _, want := range []string{"BUG: a secret", "TestPanicsAre500", w.Header().Get(requestIDHeader)} {
+	id := w.Header().Get(requestIDHeader)
+	for _, want := range []string{"BUG: a secret", "TestPanicsAre500", id} {
 		if !strings.Contains(s.log.String(), want) {
 			t.Errorf("the log has no %q: %s", want, s.log)
 		}

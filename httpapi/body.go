@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -60,11 +61,18 @@ func strict(text []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	err := d.Decode(v)
+	var kind *json.UnmarshalTypeError
 	switch {
 	case errors.Is(err, io.EOF):
 		return bad("bad_json", "expected JSON, there is nothing")
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return bad("bad_json", "cannot read the JSON: it ends too early")
+	case errors.As(err, &kind):
+		what := "it"
+		if kind.Field != "" {
+			what = strconv.Quote(kind.Field)
+		}
+		return bad("bad_json", "cannot read the JSON: %s cannot be %.100s", what, kind.Value)
 	case err != nil:
 		return bad("bad_json", "cannot read the JSON: %s", strings.TrimPrefix(err.Error(), "json: "))
 	}

@@ -12,7 +12,8 @@ import (
 )
 
 // statuses turns kinds of errors into HTTP statuses. What it does not have is a 500, of which the
-// client learns nothing: runtime.Damaged, whose text has paths of this machine, is left out for that.
+// client learns nothing; runtime.Damaged is left out for that, since its text has paths of this
+// machine.
 var statuses = map[runtime.Kind]int{
 	runtime.NotFound:      http.StatusNotFound,
 	runtime.BadName:       http.StatusBadRequest,

@@ -9,7 +9,7 @@ import (
 	"wasmeval/internal/problem"
 )
 
-// openAPI writes the table as an OpenAPI 3.1 document: routes, parameters, tokens and content types.
+// openAPI writes the table as an OpenAPI 3.1 document: routes, parameters, tokens, content types.
 // It does not have the schemas of bodies.
 func (a *API) openAPI(w http.ResponseWriter, _ *http.Request) {
 	paths := map[string]map[string]any{}

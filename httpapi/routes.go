@@ -15,7 +15,7 @@ type Route struct {
 	Method, Pattern string
 	Role            auth.Role
 	Body            Body
-	Query           string // names of the values that it knows, with spaces; "*": it checks them itself
+	Query           string // names of the values that it knows, with spaces; "*": any
 	Does            string // for people
 	handler         http.HandlerFunc
 }
@@ -68,8 +68,8 @@ func (a *API) table() []Route {
 		{"GET", "/v1/rules", auth.Read, none, "", "lists rules", a.list},
 		{"POST", "/v1/rules/validate", auth.Admin, module, "", "checks a module and keeps nothing",
 			a.validate},
-		{"PUT", "/v1/rules/{name}", auth.Admin, module, "activate config params fuel on_failure fail_code",
-			"uploads a module as a version", a.put},
+		{"PUT", "/v1/rules/{name}", auth.Admin, module,
+			"activate config params fuel on_failure fail_code", "uploads a module as a version", a.put},
 		{"GET", "/v1/rules/{name}", auth.Read, none, "", "describes a rule", a.get},
 		{"DELETE", "/v1/rules/{name}", auth.Admin, none, "", "deletes a rule with its versions",
 			a.change(Engine.Delete)},
@@ -93,7 +93,8 @@ func (a *API) table() []Route {
 }
 
 func (a *API) notFound(w http.ResponseWriter, r *http.Request) {
-	problem.Write(w, r, http.StatusNotFound, "no_route", "there is no such route; GET / lists them", nil)
+	problem.Write(w, r, http.StatusNotFound, "no_route",
+		"there is no such route; GET / lists them", nil)
 }
 
 // methodNotAllowed answers a known path with another method, and names those that it has.

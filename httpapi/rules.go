@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -66,21 +67,31 @@ func putOptions(q url.Values) (runtime.PutOptions, error) {
 		return err
 	}
 	for _, value := range []struct {
-		name  string
-		parse func(text string) error
+		name, expected string
+		parse          func(text string) error
 	}{
-		{"activate", func(s string) (err error) { o.Activate, err = strconv.ParseBool(s); return err }},
-		{"config", func(s string) error { return strict([]byte(s), c) }},
-		{"params", func(s string) error { return strict([]byte(s), &c.Params) }},
-		{"fuel", func(s string) (err error) { c.Fuel, err = strconv.ParseUint(s, 10, 64); return err }},
-		{"on_failure", func(s string) error { c.OnFailure = runtime.Policy(s); return nil }},
-		{"fail_code", failCode},
+		{"activate", "true or false", func(s string) (err error) {
+			o.Activate, err = strconv.ParseBool(s)
+			return err
+		}},
+		{"config", "a JSON object", func(s string) error { return strict([]byte(s), c) }},
+		{"params", "a JSON object", func(s string) error { return strict([]byte(s), &c.Params) }},
+		{"fuel", "a number from 0", func(s string) (err error) {
+			c.Fuel, err = strconv.ParseUint(s, 10, 64)
+			return err
+		}},
+		{"on_failure", "a policy", func(s string) error { c.OnFailure = runtime.Policy(s); return nil }},
+		{"fail_code", "a number of 32 bits", failCode},
 	} {
 		if !q.Has(value.name) {
 			continue
 		}
 		if err := value.parse(q.Get(value.name)); err != nil {
-			return o, bad("query", "cannot read %s=%.100q: %v", value.name, q.Get(value.name), err)
+			if number := new(strconv.NumError); errors.As(err, &number) {
+				err = number.Err // without Go's names
+			}
+			return o, bad("query", "%s=%.100s: expected %s: %v", value.name, q.Get(value.name),
+				value.expected, err)
 		}
 		if value.name != "activate" {
 			o.Config = c
@@ -130,8 +141,9 @@ func (a *API) module(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(code))
 }
 
-// change makes the handler of a method that needs the rule's name and nothing else.
-func (a *API) change(f func(Engine, context.Context, runtime.RuleName, string) (runtime.Swap, error),
+// change makes the handler of a method that needs a rule, who asks, and nothing else.
+func (a *API) change(
+	f func(_ Engine, _ context.Context, _ runtime.RuleName, by string) (runtime.Swap, error),
 ) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		swap, err := f(a.c.Engine, r.Context(), name(r), auth.Caller(r.Context()))
@@ -163,7 +175,9 @@ func wantedVersion(r *http.Request) (runtime.VersionNumber, error) {
 	if q := r.URL.Query(); q.Has("version") {
 		return version(q.Get("version"))
 	}
-	var want struct{ Version runtime.VersionNumber }
+	var want struct {
+		Version runtime.VersionNumber `json:"version"`
+	}
 	if err := readJSON(r, &want); err != nil {
 		return 0, err
 	}
@@ -177,9 +191,9 @@ func wantedVersion(r *http.Request) (runtime.VersionNumber, error) {
 const maxTestEvents = 1000
 
 type testRequest struct {
-	Version runtime.VersionNumber
-	Events  []runtime.TestEvent
-	Config  *runtime.RuleConfig
+	Version runtime.VersionNumber `json:"version"`
+	Events  []runtime.TestEvent   `json:"events"`
+	Config  *runtime.RuleConfig   `json:"config"`
 }
 
 func (a *API) test(w http.ResponseWriter, r *http.Request) {
@@ -191,8 +205,8 @@ func (a *API) test(w http.ResponseWriter, r *http.Request) {
 	a.answer(w, r, map[string]any{"verdicts": verdicts}, err)
 }
 
-// readTest reads {"version": n, "events": [...], "config": {...}}, or the events alone: as an array,
-// or one a line.
+// readTest reads {"version": n, "events": [...], "config": {...}}, or the events alone: as an
+// array, or one a line.
 func readTest(r *http.Request) (in testRequest, err error) {
 	text, err := readBody(r)
 	if err != nil {

@@ -41,7 +41,7 @@ func checkQuery(r *http.Request, known []string) error {
 	for name, values := range r.URL.Query() {
 		if !slices.Contains(known, name) {
 			expected := strings.Join(known, ", ")
-			if known == nil {
+			if len(known) == 0 {
 				expected = "none"
 			}
 			return bad("query", "query value %.100q is not known: expected %s", name, expected)

@@ -369,12 +369,23 @@ func BenchmarkOpen(b *testing.B) {
 
 // BenchmarkEvaluate is the way from the ring through one rule, for each event of a batch.
 func BenchmarkEvaluate(b *testing.B) {
-	geofence, err := os.ReadFile("../rules-sdk/c/examples/geofence/geofence.wasm")
-	if err != nil {
-		b.Fatal(err)
-	}
-	for _, batch := range []int{1, 64} {
-		b.Run(fmt.Sprintf("geofence/batch%d", batch), func(b *testing.B) {
+	for _, c := range []struct {
+		rule  string
+		batch int
+		typ   string
+		event string
+	}{
+		{"c/examples/geofence/geofence", 1, "vehicle.position", position},
+		{"c/examples/geofence/geofence", 64, "vehicle.position", position},
+		{"go/examples/payment-limit/payment-limit", 1, "payment.card", payment},
+		{"go/examples/payment-limit/payment-limit", 64, "payment.card", payment},
+	} {
+		b.Run(fmt.Sprintf("%s/batch%d", filepath.Base(c.rule), c.batch), func(b *testing.B) {
+			code, err := os.ReadFile("../rules-sdk/" + c.rule + ".wasm")
+			if err != nil {
+				b.Fatal(err)
+			}
+			batch := c.batch
 			bs, err := bus.New(bus.Config{Shards: 1, RingBytes: 1 << 20})
 			if err != nil {
 				b.Fatal(err)
@@ -384,15 +395,15 @@ func BenchmarkEvaluate(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			if _, err := e.Put(context.Background(), "g", geofence, PutOptions{Activate: true}); err != nil {
+			if _, err := e.Put(context.Background(), "g", code, PutOptions{Activate: true}); err != nil {
 				b.Fatal(err)
 			}
-			env := event.Envelope{ID: []byte("f-1"), Type: []byte("vehicle.position"), Arrival: 1}
+			env := event.Envelope{ID: []byte("f-1"), Type: []byte(c.typ), Arrival: 1}
 			head, err := event.AppendHead(nil, &env)
 			if err != nil {
 				b.Fatal(err)
 			}
-			rec := append(head, `{"lat":48.1,"lon":11.5,"speed_kmh":60.5,"vehicle":{"id":"van-01"},"heading":45}`...)
+			rec := append(head, c.event...)
 			recs := make([][]byte, batch)
 			for i := range recs {
 				recs[i] = rec
@@ -402,6 +413,8 @@ func BenchmarkEvaluate(b *testing.B) {
 				e.workers[0].Handle(recs)
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*batch), "ns/event")
+			st := e.Stats().Rules[0]
+			b.ReportMetric(float64(st.Fuel)/float64(st.Outcomes[Matched]+st.Outcomes[Unmatched]), "fuel/event")
 			bs.Close()
 			if err := e.Close(); err != nil {
 				b.Fatal(err)
@@ -409,6 +422,11 @@ func BenchmarkEvaluate(b *testing.B) {
 		})
 	}
 }
+
+const (
+	position = `{"lat":48.1,"lon":11.5,"speed_kmh":60.5,"vehicle":{"id":"van-01"},"heading":45}`
+	payment  = `{"amount":20.5,"currency":"EUR","user":{"id":"u-1"},"card":{"brand":"visa"}}`
+)
 
 // nobody is a Router without routes.
 type nobody struct{}

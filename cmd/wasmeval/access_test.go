@@ -113,7 +113,7 @@ func TestBadRequests(t *testing.T) {
 		{"PUT", "/v1/rules/UPPER", wasm, "\x00asm\x01\x00\x00\x00", 400, "not a rule name"},
 		{"PUT", "/v1/rules/x", js, "{}", 415, "application/wasm"},
 		{"PUT", "/v1/rules/x", wasm, "hello", 422, "no WebAssembly module"},
-		{"PUT", "/v1/rules/x?activate=maybe", wasm, "hello", 400, `activate=\"maybe\"`},
+		{"PUT", "/v1/rules/x?activate=maybe", wasm, "hello", 400, "activate=maybe: expected true or false"},
 		{"PUT", "/v1/rules/x?speed=9", wasm, "hello", 400, `\"speed\" is not known`},
 		{"PUT", "/v1/rules/x", wasm, strings.Repeat("x", 9<<20), 413, "8388608 bytes"},
 		{"POST", "/v1/rules/r/activate", js, `{"version":9}`, 404, "no version 9"},

@@ -33,8 +33,8 @@ func NewGuard(k *Keys, o Options) *Guard { return &Guard{keys: k, o: o} }
 func (g *Guard) Loopback() bool { return g.o.Loopback }
 
 // Require lets requests through to next that have a token of the role: else 401 for no token or an
-// unknown one, 403 for one of another role. On loopback events need none, unless EventTokens is set;
-// but a token that is given must be right.
+// unknown one, 403 for one of another role. On loopback events need none, unless EventTokens is
+// set; but a token that is given must be right.
 func (g *Guard) Require(want Role, next http.Handler) http.Handler {
 	open := want == None || want == Ingest && g.o.Loopback && !g.o.EventTokens
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -96,9 +96,10 @@ func readPrivate(path string) ([]byte, error) {
 	return text, nil
 }
 
-// create makes the admin token: complete and on the disk in a file of its own first, so that a crash
-// leaves none or all of it. The name is then given by a link, which, other than a rename, never
-// takes the place of a token that another process made at the same moment; then created is false.
+// create makes the admin token: complete and on the disk in a file of its own first, so that a
+// crash leaves none or all of it. The name is then given by a link, which, other than a rename,
+// never takes the place of a token that another process made at the same moment; then created is
+// false.
 func create(path string) (created bool, err error) {
 	fail := func(err error) (bool, error) {
 		return false, fmt.Errorf("cannot make admin token file %q: %w", path, err)

@@ -23,9 +23,9 @@ import (
 const ContentType = "application/problem+json"
 
 // Write answers the request with a problem. It sends the headers that w has, so a caller sets
-// Retry-After or Allow before; those that describe another body are removed. The extra members stand
-// beside the usual ones and do not replace them; they must be of types that encoding/json takes.
-// After Write, nothing else may be written.
+// Retry-After or Allow before; those that describe another body are removed. The extra members
+// stand beside the usual ones and do not replace them; they must be of types that encoding/json
+// takes. After Write, nothing else may be written.
 func Write(w http.ResponseWriter, r *http.Request, status int, code, detail string,
 	extra map[string]any,
 ) {
