@@ -120,6 +120,7 @@ func (w *walker) instruction(op byte, at int) {
 		w.index("global", w.m.globals)
 	case op == 0x25 || op == 0x26:
 		w.index("table", len(w.m.tables))
+		w.m.fixed = w.m.fixed && op == 0x25
 	case op >= 0x28 && op <= 0x3e:
 		w.memarg()
 	case op == 0x3f:
@@ -263,6 +264,7 @@ func (w *walker) bulk(at int) {
 			w.fail(Malformed, "memory.init or data.drop without a data count section")
 		}
 		w.index("data segment", w.m.dataCount)
+		w.m.fixed = w.m.fixed && op == 8
 		if op == 8 {
 			w.needMemory()
 			w.zero("memory.init")
@@ -278,16 +280,20 @@ func (w *walker) bulk(at int) {
 		w.zero("memory.fill")
 		w.counted(at, atCopy)
 	case 12: // table.init
+		w.m.fixed = false
 		w.index("element segment", w.m.elements)
 		w.index("table", len(w.m.tables))
 		w.counted(at, atTable)
 	case 13: // elem.drop
+		w.m.fixed = false
 		w.index("element segment", w.m.elements)
 	case 14: // table.copy
+		w.m.fixed = false
 		w.index("table", len(w.m.tables))
 		w.index("table", len(w.m.tables))
 		w.counted(at, atTable)
 	case 15, 17: // table.grow, table.fill
+		w.m.fixed = false
 		w.index("table", len(w.m.tables))
 		w.counted(at, atTable)
 	case 16: // table.size

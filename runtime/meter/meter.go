@@ -6,12 +6,14 @@ import (
 )
 
 // Version is the rewriter's version. It is a part of compile cache keys.
-const Version = 1
+const Version = 2
 
-// The globals that Rewrite adds and exports.
+// The globals that Rewrite adds and exports, and how it names those of the module.
 const (
 	FuelExport  = "wasmeval_fuel"  // mutable i64: fuel that is left; below 0 means exhausted
 	DepthExport = "wasmeval_depth" // mutable i32: depth that is left; below 0 means exhausted
+
+	globalExport = "wasmeval_global_" // and the index: the module's own mutable globals
 )
 
 // ValType is a value type by its byte in the binary format.
@@ -49,6 +51,14 @@ func (t FuncType) String() string {
 		return list(t.Params) + " -> " + valTypeNames[t.Results[0]]
 	}
 	return list(t.Params) + " -> " + list(t.Results)
+}
+
+// Global is a mutable global of the module that the rewritten one exports.
+type Global struct {
+	Export string
+	Type   ValType
+
+	index uint32
 }
 
 // Import is a function that modules may import.
@@ -127,6 +137,8 @@ type Module struct {
 	imports   []Import
 	functions []uint32 // type of each function, imported ones first
 	globals   int
+	mutable   []Global // those that the module can change
+	fixed     bool     // neither tables nor segments change after instantiation
 	tables    []tableType
 	memory    *memoryType
 	exports   map[string]export
@@ -180,6 +192,22 @@ func (m *Module) Func(name string) (FuncType, bool) {
 func (m *Module) HasMemory() bool {
 	e, ok := m.exports["memory"]
 	return ok && e.kind == kindMemory
+}
+
+// MutableGlobals lists the mutable globals under the names by which the rewritten module exports
+// them, without fuel and depth.
+func (m *Module) MutableGlobals() []Global { return m.mutable }
+
+// Resettable reports whether an instance's memory and mutable globals are all that its code can
+// change and a host can restore: no instruction changes a table or drops a segment, and each mutable
+// global has a number type of 32 or 64 bits.
+func (m *Module) Resettable() bool {
+	for _, g := range m.mutable {
+		if g.Type == V128 || g.Type == FuncRef || g.Type == ExternRef {
+			return false
+		}
+	}
+	return m.fixed
 }
 
 // MemoryPages are the memory's first size and its largest, in pages of 64 KiB.

@@ -128,15 +128,14 @@ func (w *rewriter) globalSection() {
 }
 
 func (w *rewriter) exportSection() {
-	b := w.entries(secExport, 2)
-	for _, e := range []struct {
-		name  string
-		index uint32
-	}{{FuelExport, w.fuel}, {DepthExport, w.depth}} {
-		b = appendU32(b, uint32(len(e.name)))
-		b = append(b, e.name...)
+	more := append([]Global{{Export: FuelExport, index: w.fuel}, {Export: DepthExport, index: w.depth}},
+		w.mutable...)
+	b := w.entries(secExport, len(more))
+	for _, g := range more {
+		b = appendU32(b, uint32(len(g.Export)))
+		b = append(b, g.Export...)
 		b = append(b, kindGlobal)
-		b = appendU32(b, e.index)
+		b = appendU32(b, g.index)
 	}
 	w.section(secExport, b)
 }

@@ -59,8 +59,9 @@ func Scan(code []byte, lim Limits, allowed []Import) (m *Module, err error) {
 		}
 	}()
 	s := &scanner{
-		reader:  reader{b: code, at: 8, end: len(code), lim: &lim},
-		m:       &Module{limits: lim, code: code, exports: map[string]export{}, dataCount: -1},
+		reader: reader{b: code, at: 8, end: len(code), lim: &lim},
+		m: &Module{limits: lim, code: code, exports: map[string]export{}, dataCount: -1,
+			fixed: true},
 		allowed: allowed,
 	}
 	s.module()
@@ -244,8 +245,13 @@ func (s *scanner) memoryEntry() {
 }
 
 func (s *scanner) globalEntry() {
-	s.valType()
-	if mut := s.byte(); mut > 1 {
+	typ := s.valType()
+	switch mut := s.byte(); mut {
+	case 0:
+	case 1:
+		i := uint32(s.m.globals)
+		s.m.mutable = append(s.m.mutable, Global{fmt.Sprintf("%s%d", globalExport, i), typ, i})
+	default:
 		s.at--
 		s.fail(Malformed, "a global has mutability 0x%02x: expected 0 or 1", mut)
 	}
