@@ -220,11 +220,17 @@ func (e *Engine) ready(ctx context.Context, name RuleName, rec *ruleRecord, prog
 	if r.fuel == 0 {
 		r.fuel = e.limits.EventFuel
 	}
+	r.snapshot = prog.snapshots.get(params)
 	for i := range r.instances {
-		r.instances[i], err = e.programs.instantiate(ctx, prog, params, e.logger(r))
+		in, err := e.programs.instantiate(ctx, prog, params, r.snapshot, e.logger(r))
 		if err != nil {
 			r.closeInstances()
 			return nil, refused(err)
+		}
+		r.instances[i] = in
+		if r.snapshot == nil {
+			r.snapshot = prog.snapshots.take(in, params)
+			in.restore(r.snapshot) // shares its pages from now on
 		}
 	}
 	return r, nil
@@ -260,11 +266,13 @@ func (r *activeRule) closeInstances() {
 		in.close()
 	default:
 	}
+	r.prog.snapshots.put(r.snapshot)
 }
 
 // fresh makes a new instance of a rule, or logs why it cannot and returns nil.
 func (e *Engine) fresh(r *activeRule) *instance {
-	in, err := e.programs.instantiate(context.Background(), r.prog, r.params, e.logger(r))
+	in, err := e.programs.instantiate(context.Background(), r.prog, r.params, r.snapshot,
+		e.logger(r))
 	if err != nil {
 		if r.stats.mayLog(e.limits.LogRate) {
 			slog.Error("cannot make a fresh instance", "rule", r.name, "version", r.version, "error", err)

@@ -54,7 +54,8 @@ func (e *Engine) Test(ctx context.Context, name RuleName, n VersionNumber, event
 	if err != nil {
 		return nil, err
 	}
-	t := &tester{e: e, prog: prog, params: params, config: config, scanner: scanner}
+	t := &tester{e: e, prog: prog, params: params, config: config, scanner: scanner,
+		snapshot: prog.snapshots.get(params)}
 	defer t.close()
 	t.set = newRuleSet(0, []*activeRule{{name: name, prog: prog}})
 	list := make([]TestVerdict, len(events))
@@ -71,22 +72,24 @@ func (e *Engine) Test(ctx context.Context, name RuleName, n VersionNumber, event
 
 // tester evaluates events one by one on an instance of its own.
 type tester struct {
-	e       *Engine
-	prog    *program
-	params  []byte
-	config  *RuleConfig
-	scanner *event.Scanner
-	set     *ruleSet
-	table   table
-	parser  fastjson.Parser
-	in      *instance
-	logs    []TestLog
+	e        *Engine
+	prog     *program
+	params   []byte
+	config   *RuleConfig
+	scanner  *event.Scanner
+	set      *ruleSet
+	table    table
+	parser   fastjson.Parser
+	snapshot *snapshot // what instances begin with, or nil
+	in       *instance
+	logs     []TestLog
 }
 
 func (t *tester) close() {
 	if t.in != nil {
 		t.in.close()
 	}
+	t.prog.snapshots.put(t.snapshot)
 }
 
 // maxTestLogs bounds the log lines in the explanation of one event.
@@ -115,7 +118,7 @@ func (t *tester) evaluate(ctx context.Context, i int, text TestEvent) (TestVerdi
 	}
 	t.logs = nil
 	if t.in == nil {
-		if t.in, err = t.e.programs.instantiate(ctx, t.prog, t.params, t.log); err != nil {
+		if t.in, err = t.e.programs.instantiate(ctx, t.prog, t.params, t.snapshot, t.log); err != nil {
 			return out, refused(err)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
 	"github.com/tetratelabs/wazero/sys"
 
 	"wasmeval/internal/event"
@@ -17,11 +18,16 @@ import (
 
 // instance is a program instantiated for one worker. Nothing of it may be used by two goroutines.
 type instance struct {
-	limits *Limits
-	mod    api.Module
-	mem    api.Memory
-	fuel   api.MutableGlobal // fuel that is left; below 0 once exhausted
-	depth  api.Global        // depth that is left; below 0 once exhausted
+	limits  *Limits
+	prog    *program
+	mod     api.Module
+	mem     api.Memory
+	memory  *guestMemory        // what mem is a view of
+	globals []api.MutableGlobal // as prog.globals
+	fuel    api.MutableGlobal   // fuel that is left; below 0 once exhausted
+	depth   api.MutableGlobal   // depth that is left; below 0 once exhausted
+
+	fullDepth uint64 // of an instance that runs nothing
 
 	inputFn, configure, evaluate api.Function
 
@@ -42,27 +48,55 @@ type instance struct {
 	log    func(level int, text string) // nil: nobody wants it
 }
 
-// instantiate makes a fresh instance and configures it. Each step has a budget of fuel.
-func (p *programs) instantiate(ctx context.Context, prog *program, params []byte,
+// instantiate makes an instance that is ready to evaluate, from the snapshot if that is not nil; else
+// each step of making it ready has a budget of fuel.
+func (p *programs) instantiate(ctx context.Context, prog *program, params []byte, snap *snapshot,
 	log func(int, string)) (*instance, error) {
-	in := &instance{limits: p.limits, log: log, random: 1}
+	in := &instance{limits: p.limits, prog: prog, log: log, random: 1}
 	in.ctx = context.WithValue(context.Background(), instanceKey{}, in)
-	config := wazero.NewModuleConfig().WithName("").WithStartFunctions()
-	mod, err := p.wasm.InstantiateModule(context.WithValue(ctx, instanceKey{}, in), prog.compiled, config)
-	if err != nil {
+	if err := in.open(ctx, p.wasm); err != nil {
 		return nil, fmt.Errorf("cannot instantiate it: %w", firstLine(err))
 	}
-	in.mod, in.mem = mod, mod.ExportedMemory("memory")
-	in.fuel, _ = mod.ExportedGlobal(meter.FuelExport).(api.MutableGlobal)
-	in.depth = mod.ExportedGlobal(meter.DepthExport)
-	in.inputFn = mod.ExportedFunction("wasmeval_input")
-	in.configure = mod.ExportedFunction("wasmeval_configure")
-	in.evaluate = mod.ExportedFunction("wasmeval_evaluate")
+	if in.restore(snap) {
+		return in, nil
+	}
 	if err := in.prepare(params); err != nil {
 		in.close()
 		return nil, err
 	}
 	return in, nil
+}
+
+// open instantiates the program, and finds what the host needs of it once and for all: an export is
+// expensive to look up.
+func (in *instance) open(ctx context.Context, wasm wazero.Runtime) (err error) {
+	pages, capped := in.prog.compiled.ExportedMemories()["memory"].Max()
+	if !capped {
+		panic("BUG: a memory was not capped")
+	}
+	if in.memory, err = newGuestMemory(uint64(pages) * wasmPage); err != nil {
+		return err
+	}
+	ctx = experimental.WithMemoryAllocator(context.WithValue(ctx, instanceKey{}, in),
+		experimental.MemoryAllocatorFunc(func(_, _ uint64) experimental.LinearMemory { return in.memory }))
+	config := wazero.NewModuleConfig().WithName("").WithStartFunctions()
+	if in.mod, err = wasm.InstantiateModule(ctx, in.prog.compiled, config); err != nil {
+		in.memory.Free()
+		return err
+	}
+	in.mem = in.mod.ExportedMemory("memory")
+	global := func(name string) api.MutableGlobal {
+		return in.mod.ExportedGlobal(name).(api.MutableGlobal)
+	}
+	in.fuel, in.depth = global(meter.FuelExport), global(meter.DepthExport)
+	for _, g := range in.prog.globals {
+		in.globals = append(in.globals, global(g.Export))
+	}
+	in.fullDepth = in.depth.Get()
+	in.inputFn = in.mod.ExportedFunction("wasmeval_input")
+	in.configure = in.mod.ExportedFunction("wasmeval_configure")
+	in.evaluate = in.mod.ExportedFunction("wasmeval_evaluate")
+	return nil
 }
 
 func (in *instance) prepare(params []byte) error {

@@ -26,6 +26,10 @@ type program struct {
 	manifest Manifest
 	columns  []*column // one for each of the manifest's fields
 	refs     int       // guarded by programs.mu
+
+	globals    []meter.Global // the mutable ones
+	resettable bool           // a snapshot has all of an instance's state
+	snapshots  snapshots
 }
 
 // programs makes and shares programs. All methods may be called from any goroutine; one module is
@@ -111,7 +115,8 @@ func (p *programs) compile(ctx context.Context, sha digest, code []byte) (*progr
 	if err != nil {
 		return nil, refused(fmt.Errorf("it is not valid WebAssembly: %w", err))
 	}
-	prog := &program{sha: sha, compiled: compiled}
+	prog := &program{sha: sha, compiled: compiled, globals: scanned.MutableGlobals(),
+		resettable: scanned.Resettable()}
 	if err := p.describe(ctx, prog); err != nil {
 		_ = compiled.Close(ctx)
 		return nil, refused(err)
@@ -121,7 +126,7 @@ func (p *programs) compile(ctx context.Context, sha digest, code []byte) (*progr
 
 // describe asks a fresh instance for its manifest.
 func (p *programs) describe(ctx context.Context, prog *program) error {
-	in, err := p.instantiate(ctx, prog, nil, nil)
+	in, err := p.instantiate(ctx, prog, nil, nil, nil)
 	if err != nil {
 		return err
 	}

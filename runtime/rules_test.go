@@ -332,38 +332,49 @@ func TestDamagedRegistry(t *testing.T) {
 // 100 rules come back at start from the compilation cache: BenchmarkOpen says how fast.
 func BenchmarkOpen(b *testing.B) {
 	dir := b.TempDir()
-	fill := func(make bool) {
-		bs, err := bus.New(bus.Config{Shards: 2, RingBytes: 1 << 20})
-		if err != nil {
-			b.Fatal(err)
+	e := idle(b, dir)
+	code := module(b, "params")
+	for i := range 100 {
+		// Another default makes each a module of its own.
+		own := bytes.Replace(code, []byte(`"default":"text"`), fmt.Appendf(nil, `"default":"te%02d"`, i), 1)
+		if bytes.Equal(own, code) {
+			b.Fatal("the module has no default to replace")
 		}
-		e, err := Open(context.Background(), Config{DataDir: dir, Bus: bs, Router: &collect{},
-			Limits: DefaultLimits(), Batch: 64})
-		if err != nil {
-			b.Fatal(err)
-		}
-		if make {
-			code := module(b, "params")
-			for i := range 100 {
-				// A custom section makes each a module of its own.
-				own := append(append([]byte{}, code...), 0, 4, 3, 'n', byte('a'+i/26), byte('a'+i%26))
-				if _, err := e.Put(context.Background(), RuleName(fmt.Sprint("r", i)), own,
-					PutOptions{Activate: true}); err != nil {
-					b.Fatal(err)
-				}
-			}
-		}
-		if n := len(e.set.Load().rules); n != 100 {
-			b.Fatalf("%d rules are active, expected 100", n)
-		}
-		bs.Close()
-		if err := e.Close(); err != nil {
+		if _, err := e.Put(context.Background(), RuleName(fmt.Sprint("r", i)), own,
+			PutOptions{Activate: true}); err != nil {
 			b.Fatal(err)
 		}
 	}
-	fill(true)
+	shut(b, e)
 	for b.Loop() {
-		fill(false)
+		e := idle(b, dir)
+		if n := e.programs.count(); n != 100 {
+			b.Fatalf("%d programs are loaded, expected 100", n)
+		}
+		shut(b, e)
+	}
+}
+
+// idle is an engine whose workers were not started, in a data folder.
+func idle(b testing.TB, dir string) *Engine {
+	b.Helper()
+	bs, err := bus.New(bus.Config{Shards: 2, RingBytes: 1 << 20})
+	if err != nil {
+		b.Fatal(err)
+	}
+	e, err := Open(context.Background(), Config{DataDir: dir, Bus: bs, Router: &collect{},
+		Limits: DefaultLimits(), Batch: 64})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return e
+}
+
+func shut(b testing.TB, e *Engine) {
+	b.Helper()
+	e.bus.Close()
+	if err := e.Close(); err != nil {
+		b.Fatal(err)
 	}
 }
 

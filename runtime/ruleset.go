@@ -18,6 +18,8 @@ type activeRule struct {
 	failed  int32  // the code of a failed evaluation, by the rule's policy
 	stats   *ruleStats
 
+	snapshot *snapshot // what instances begin with, or nil
+
 	instances []*instance    // nil where the last one failed and no fresh one could be made
 	spare     chan *instance // at most one, ready to replace any worker's
 

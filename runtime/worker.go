@@ -223,7 +223,7 @@ func (w *worker) call(s *ruleSet, i int, rows []uint16, now int64) {
 	used := in.used(budget)
 	if fault != nil {
 		if fault.Kind != FaultRule {
-			w.replace(r)
+			w.renew(r)
 		}
 		if len(rows) > 1 {
 			for k := range rows {
@@ -332,10 +332,14 @@ func (w *worker) instance(r *activeRule) *instance {
 	return in
 }
 
-// replace throws the worker's instance away after a failure, and orders a new spare.
-func (w *worker) replace(r *activeRule) {
+// renew makes the worker's instance as good as new after a failure: by going back to its snapshot,
+// else by another instance, and then orders a spare for the next time.
+func (w *worker) renew(r *activeRule) {
+	r.stats.replaced.Add(1)
+	if r.instances[w.id].restore(r.snapshot) {
+		return
+	}
 	r.instances[w.id].close()
 	r.instances[w.id] = nil
-	r.stats.replaced.Add(1)
 	w.e.order(r)
 }

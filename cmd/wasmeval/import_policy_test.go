@@ -39,7 +39,7 @@ var homes = map[string][]string{
 	"github.com/HdrHistogram/hdrhistogram-go": {"cmd/wasmeval"},
 	"github.com/cenkalti/backoff/v5":          {"internal/sink"},
 	"gopkg.in/natefinch/lumberjack.v2":        {"internal/sink"},
-	"golang.org/x/sys":                        {"ingest"},
+	"golang.org/x/sys":                        {"ingest", "runtime"},
 }
 
 // The imports point one way, and each library has one home. The sources are read here, since what the

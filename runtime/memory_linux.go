@@ -1,0 +1,108 @@
+package runtime
+
+import (
+	"bytes"
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// guestMemory is the linear memory of one instance: address space for all that it may grow to, so
+// that it never moves, of which only pages that were touched cost memory. It belongs to the
+// instance, and to the goroutine that has that.
+type guestMemory struct {
+	region []byte // nil once freed
+	base   *image // what is mapped over its beginning, or nil
+}
+
+// newGuestMemory reserves a memory that may grow to most bytes. The bytes are zero.
+func newGuestMemory(most uint64) (*guestMemory, error) {
+	region, err := unix.Mmap(-1, 0, int(max(most, wasmPage)), unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
+	if err != nil {
+		return nil, fmt.Errorf("cannot reserve %d bytes for a rule's memory: %w", most, err)
+	}
+	// A huge page for each touched byte would be 2 MiB for a rule that needs 64 KiB. Kernels without
+	// huge pages refuse this, and need it not.
+	_ = unix.Madvise(region, unix.MADV_NOHUGEPAGE)
+	return &guestMemory{region: region}, nil
+}
+
+// Reallocate makes the memory size bytes large, or returns nil if it may not be so large. It
+// implements experimental.LinearMemory.
+func (m *guestMemory) Reallocate(size uint64) []byte {
+	if size > uint64(len(m.region)) {
+		return nil
+	}
+	return m.region[:size:size]
+}
+
+// Free gives the memory back. Views of it are no longer valid. It may be called more than once.
+func (m *guestMemory) Free() {
+	if m.region != nil {
+		_ = unix.Munmap(m.region) // it was mapped, so this cannot fail
+		m.region = nil
+	}
+}
+
+// reset gives the memory the bytes of an image. It must have the image's size now.
+func (m *guestMemory) reset(img *image) error {
+	if m.base == img {
+		// A private page that was written to is dropped, and the image shows again.
+		return unix.Madvise(m.region[:img.size], unix.MADV_DONTNEED)
+	}
+	_, err := unix.MmapPtr(img.fd, 0, unsafe.Pointer(unsafe.SliceData(m.region)), uintptr(img.size),
+		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_FIXED|unix.MAP_NORESERVE)
+	if err != nil {
+		return fmt.Errorf("cannot map the image of a rule's memory: %w", err)
+	}
+	m.base = img
+	return nil
+}
+
+// image is what a memory held at one moment. Memories map it copy-on-write, so those that begin
+// with the same image share the pages that they do not change.
+type image struct {
+	fd   int // of a file in memory, without a name
+	size int // bytes, whole pages of 64 KiB
+}
+
+// newImage copies a memory; pages of zeros are left out.
+func newImage(mem []byte) (*image, error) {
+	fd, err := unix.MemfdCreate("wasmeval-rule", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make the image of a rule's memory: %w", err)
+	}
+	img := &image{fd: fd, size: len(mem)}
+	if err := img.fill(mem); err != nil {
+		img.close()
+		return nil, fmt.Errorf("cannot fill the image of a rule's memory: %w", err)
+	}
+	return img, nil
+}
+
+var zeroPage [4096]byte
+
+func (img *image) fill(mem []byte) error {
+	if err := unix.Ftruncate(img.fd, int64(len(mem))); err != nil {
+		return err
+	}
+	for at := 0; at < len(mem); at += len(zeroPage) {
+		page := mem[at : at+len(zeroPage)]
+		if bytes.Equal(page, zeroPage[:]) {
+			continue
+		}
+		for n := 0; n < len(page); {
+			k, err := unix.Pwrite(img.fd, page[n:], int64(at+n))
+			if err != nil {
+				return err
+			}
+			n += k
+		}
+	}
+	return nil
+}
+
+// close lets go of the image; memories that have mapped it keep it.
+func (img *image) close() { _ = unix.Close(img.fd) }

@@ -1,0 +1,45 @@
+//go:build !linux
+
+package runtime
+
+import "bytes"
+
+// guestMemory is the linear memory of one instance. Elsewhere than on Linux it is Go's memory.
+type guestMemory struct {
+	bytes []byte
+	most  uint64
+}
+
+func newGuestMemory(most uint64) (*guestMemory, error) {
+	return &guestMemory{most: max(most, wasmPage)}, nil
+}
+
+// Reallocate makes the memory size bytes large, or returns nil if it may not be so large. It
+// implements experimental.LinearMemory.
+func (m *guestMemory) Reallocate(size uint64) []byte {
+	if size > m.most {
+		return nil
+	}
+	m.bytes = append(m.bytes, make([]byte, size-uint64(len(m.bytes)))...)
+	return m.bytes
+}
+
+// Free gives the memory back.
+func (m *guestMemory) Free() { m.bytes = nil }
+
+func (m *guestMemory) reset(img *image) error {
+	copy(m.bytes, img.bytes)
+	return nil
+}
+
+// image is what a memory held at one moment.
+type image struct {
+	bytes []byte
+	size  int
+}
+
+func newImage(mem []byte) (*image, error) {
+	return &image{bytes: bytes.Clone(mem), size: len(mem)}, nil
+}
+
+func (img *image) close() {}
