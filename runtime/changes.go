@@ -10,21 +10,30 @@ import (
 	"time"
 )
 
+// failCode is the code of an evaluation that failed.
 func (c *RuleConfig) failCode() int32 {
 	switch {
-	case c.OnFailure != FailClosed:
-		return 0
-	case c.FailCode != 0:
+	case c.OnFailure == FailDefault, c.OnFailure == FailClosed && c.FailCode != 0:
 		return c.FailCode
+	case c.OnFailure == FailClosed:
+		return 1
 	}
-	return 1
+	return 0
 }
 
 func (c *RuleConfig) check(l *Limits) error {
 	switch c.OnFailure {
-	case "", FailOpen, FailClosed:
+	case "", FailOpen, FailClosed, FailDefault:
 	default:
-		return errorf(BadParams, "on_failure is %q: expected fail_open or fail_closed", c.OnFailure)
+		return errorf(BadParams, "on_failure is %q: expected fail_open or fail_closed or default_verdict",
+			c.OnFailure)
+	}
+	if c.FailPayload != nil && c.OnFailure != FailDefault {
+		return errorf(BadParams, "fail_payload is given: expected it with on_failure default_verdict only")
+	}
+	if len(c.FailPayload) > l.PayloadBytes || c.FailPayload != nil && !json.Valid(c.FailPayload) {
+		return errorf(BadParams, "fail_payload has %d bytes: expected JSON of at most %d",
+			len(c.FailPayload), l.PayloadBytes)
 	}
 	if c.FailCode < 0 {
 		return errorf(BadParams, "fail_code is %d: expected a code above 0", c.FailCode)
@@ -201,6 +210,7 @@ func (e *Engine) apply(ctx context.Context, c *change, code []byte) (Swap, error
 		return Swap{}, err
 	}
 	c.generation = old.generation
+	c.lift = runs
 	if runs {
 		c.generation++
 	}
@@ -289,6 +299,7 @@ func sha(code []byte) string {
 
 func (c *RuleConfig) equal(d *RuleConfig) bool {
 	return c.Fuel == d.Fuel && c.OnFailure == d.OnFailure && c.FailCode == d.FailCode &&
+		string(c.FailPayload) == string(d.FailPayload) &&
 		maps.EqualFunc(c.Params, d.Params, func(a, b json.RawMessage) bool { return string(a) == string(b) })
 }
 
@@ -337,6 +348,10 @@ func (e *Engine) describe(name RuleName) Rule {
 	if v := rec.version(rec.Active); v != nil {
 		m := v.Manifest
 		r.Manifest = &m
+	}
+	set := e.set.Load()
+	if i, ok := set.byName[string(name)]; ok {
+		r.Quarantine = set.rules[i].breaker.view()
 	}
 	return r
 }

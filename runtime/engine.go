@@ -63,6 +63,7 @@ type Engine struct {
 	stats  map[RuleName]*ruleStats
 
 	orders   chan *activeRule // for spares; see order
+	unsaved  chan struct{}    // a token when a quarantine is to be saved; see save
 	stopping chan struct{}
 	swaps    atomic.Uint64
 	swapTook Histogram
@@ -90,7 +91,8 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 		bus: c.Bus, router: c.Router, limits: c.Limits, batch: c.Batch, boot: newBoot(),
 		fields: c.Fields, evLim: c.EventLimits, registry: reg,
 		broken: map[RuleName]string{}, stats: map[RuleName]*ruleStats{},
-		orders: make(chan *activeRule, 64), stopping: make(chan struct{}),
+		orders: make(chan *activeRule, 64), unsaved: make(chan struct{}, 1),
+		stopping: make(chan struct{}),
 	}
 	e.replies.open = map[uint64]*Reply{}
 	if err := e.open(ctx, cacheDir); err != nil {
@@ -139,6 +141,13 @@ func (e *Engine) open(ctx context.Context, cacheDir string) error {
 			slog.Error("cannot load rule", "rule", name, "version", rec.Active, "error", err)
 			continue
 		}
+		q, err := e.registry.quarantine(name, rec.Active)
+		if err != nil {
+			return err
+		}
+		if q != nil {
+			r.breaker.resume(*q)
+		}
 		active = append(active, r)
 	}
 	e.set.Store(newRuleSet(generation, active))
@@ -150,7 +159,7 @@ func (e *Engine) Start() {
 	for i, w := range e.workers {
 		e.running.Go(func() { e.bus.Ring(i).Consume(w, e.batch) })
 	}
-	go e.refill()
+	go e.background()
 }
 
 // Drained returns a channel that is closed when all workers have ended, after the bus was closed.
@@ -174,11 +183,12 @@ func (e *Engine) Close() error {
 	}
 	e.closed = true
 	close(e.stopping)
+	err := e.saveQuarantines()
 	for _, r := range e.set.Load().rules {
 		e.unload(r)
 	}
 	ctx := context.Background()
-	return errors.Join(e.wasm.Close(ctx), e.cache.Close(ctx), e.registry.db.Close())
+	return errors.Join(err, e.wasm.Close(ctx), e.cache.Close(ctx), e.registry.db.Close())
 }
 
 // Generation is the number of the active rule set.
@@ -215,11 +225,13 @@ func (e *Engine) ready(ctx context.Context, name RuleName, rec *ruleRecord, prog
 	r := &activeRule{
 		name: name, version: rec.Active, prog: prog, params: params,
 		fuel: rec.Config.Fuel, failed: rec.Config.failCode(), stats: e.statsOf(name),
+		instead:   appendCompact(nil, rec.Config.FailPayload),
 		instances: make([]*instance, len(e.workers)), spare: make(chan *instance, 1),
 	}
 	if r.fuel == 0 {
 		r.fuel = e.limits.EventFuel
 	}
+	r.breaker = newBreaker(e.limits.Quarantine, func() { e.quarantineChanged(r) })
 	r.snapshot = prog.snapshots.get(params)
 	for i := range r.instances {
 		in, err := e.programs.instantiate(ctx, prog, params, r.snapshot, e.logger(r))
@@ -290,16 +302,56 @@ func (e *Engine) order(r *activeRule) {
 	}
 }
 
-// refill makes the spares that workers order, aside from them.
-func (e *Engine) refill() {
+// background does what workers ask for and must not wait for: spares, and saving quarantines.
+func (e *Engine) background() {
 	for {
 		select {
 		case <-e.stopping:
 			return
 		case r := <-e.orders:
 			e.addSpare(r)
+		case <-e.unsaved:
+			e.mu.Lock()
+			if err := e.saveQuarantines(); err != nil {
+				slog.Error("cannot save quarantines", "error", err)
+			}
+			e.mu.Unlock()
 		}
 	}
+}
+
+// quarantineChanged logs what became of a rule, and has it saved. A worker calls it.
+func (e *Engine) quarantineChanged(r *activeRule) {
+	if q := r.breaker.view(); q == nil {
+		slog.Info("rule is called again after quarantine", "rule", r.name, "version", r.version)
+	} else if q.Tries == 0 {
+		slog.Warn("rule failed too often and is quarantined", "rule", r.name, "version", r.version,
+			"until", q.Until, "error", q.Reason.Error())
+	}
+	r.unsaved.Store(true) // before the token: who takes it finds this
+	select {
+	case e.unsaved <- struct{}{}:
+	default: // a token is there already
+	}
+}
+
+// saveQuarantines writes what has changed since the last time. The caller holds mu, so no rule that
+// was replaced meanwhile is written.
+func (e *Engine) saveQuarantines() error {
+	list := map[RuleName]*quarantineRecord{}
+	for _, r := range e.set.Load().rules {
+		if !r.unsaved.Swap(false) {
+			continue
+		}
+		list[r.name] = nil
+		if q := r.breaker.view(); q != nil {
+			list[r.name] = &quarantineRecord{Version: r.version, Quarantine: *q}
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	return e.registry.saveQuarantines(list)
 }
 
 func (e *Engine) addSpare(r *activeRule) {
@@ -367,16 +419,21 @@ func (e *Engine) Stats() Stats {
 		s.Unwanted += w.unwanted.Load()
 		s.Batches += w.batches.Load()
 		s.SliceMax = max(s.SliceMax, time.Duration(w.sliceMax.Load()))
-		q := w.queued.read()
-		s.Queued.Sum += q.Sum
-		for i, n := range q.Counts {
-			s.Queued.Counts[i] += n
-		}
+		s.Queued.merge(w.queued.read())
+		s.Slices.merge(w.slices.read())
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(e.rules)) {
 		s.Rules = append(s.Rules, e.statsOf(name).read(name, e.rules[name].Active))
+	}
+	set := e.set.Load()
+	for i := range s.Rules {
+		r := &s.Rules[i]
+		if at, ok := set.byName[string(r.Name)]; ok {
+			q := set.rules[at].breaker.view()
+			r.Quarantined = q != nil
+		}
 	}
 	return s
 }

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"fmt"
+	"time"
 
 	"wasmeval/runtime/meter"
 )
@@ -20,6 +21,8 @@ type Limits struct {
 	LogRate       int // lines a second that each rule may log; the rest is counted
 	ManifestBytes int
 
+	Quarantine QuarantineLimits
+
 	Rules    int // rules in the registry
 	Versions int // versions of one rule
 }
@@ -31,6 +34,8 @@ func DefaultLimits() Limits {
 		EventFuel: 1_000_000, SliceFuel: 4_000_000, InitFuel: 50_000_000,
 		PayloadBytes: 16 << 10, OutputBytes: 1 << 20, LogLineBytes: 1 << 10, LogRate: 10,
 		ManifestBytes: 64 << 10, Rules: 1000, Versions: 1000,
+		Quarantine: QuarantineLimits{InRow: 20, Percent: 10, Wait: time.Second,
+			MaxWait: 5 * time.Minute},
 	}
 }
 
@@ -38,6 +43,11 @@ func (l *Limits) check() error {
 	if l.EventFuel == 0 || l.EventFuel > l.SliceFuel {
 		return fmt.Errorf("fuel for an event is %d: expected 1 to the slice's %d",
 			l.EventFuel, l.SliceFuel)
+	}
+	if q := &l.Quarantine; q.InRow < 0 || q.Percent < 0 || q.Percent > 100 || q.Wait <= 0 ||
+		q.MaxWait < q.Wait {
+		return fmt.Errorf("quarantine after %d failures in a row or %d %%, for %v to %v: expected 0 or "+
+			"more, 0 to 100, and a wait above 0 and up to its maximum", q.InRow, q.Percent, q.Wait, q.MaxWait)
 	}
 	for _, v := range []struct {
 		name string

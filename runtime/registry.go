@@ -57,6 +57,8 @@ var (
 	bucketModules = []byte("modules") // SHA-256 in hex -> module
 	bucketAudit   = []byte("audit")   // sequence, 8 bytes big-endian -> Audit, JSON
 	bucketMeta    = []byte("meta")    // "generation" -> 8 bytes big-endian; "format" -> "1"
+	// Of rules that are quarantined: name -> quarantineRecord, JSON.
+	bucketQuarantine = []byte("quarantine")
 )
 
 // registry keeps rules, modules and the audit trail in one bbolt file. We carry bbolt because a
@@ -82,7 +84,8 @@ func openRegistry(path string) (r *registry, err error) {
 		return nil, &Error{Kind: Damaged, Msg: fmt.Sprintf("cannot open registry %q", path), Err: err}
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, b := range [][]byte{bucketRules, bucketModules, bucketAudit, bucketMeta} {
+		for _, b := range [][]byte{bucketRules, bucketModules, bucketAudit, bucketMeta,
+			bucketQuarantine} {
 			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
 				return err
 			}
@@ -133,6 +136,7 @@ type change struct {
 	generation Generation
 	audit      Audit
 	unused     []string // modules that no rule has any more
+	lift       bool     // the rule's quarantine, for what runs now is another thing
 }
 
 // commit writes a change and returns once it is on the disk.
@@ -145,6 +149,11 @@ func (r *registry) commit(c *change) error {
 		}
 		if err := putRecord(tx, c); err != nil {
 			return err
+		}
+		if c.lift {
+			if err := tx.Bucket(bucketQuarantine).Delete([]byte(c.name)); err != nil {
+				return err
+			}
 		}
 		modules := tx.Bucket(bucketModules)
 		if c.code != nil {
@@ -163,6 +172,59 @@ func (r *registry) commit(c *change) error {
 		return fmt.Errorf("cannot write registry %q: %w", r.db.Path(), err)
 	}
 	return nil
+}
+
+// quarantineRecord is a quarantine as the registry keeps it.
+type quarantineRecord struct {
+	Version VersionNumber `json:"version"`
+	Quarantine
+}
+
+// saveQuarantines writes which of these rules are quarantined; nil means that one is not.
+func (r *registry) saveQuarantines(list map[RuleName]*quarantineRecord) error {
+	err := r.db.Update(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(bucketQuarantine)
+		for name, q := range list {
+			if q == nil {
+				if err := b.Delete([]byte(name)); err != nil {
+					return err
+				}
+				continue
+			}
+			text, err := json.Marshal(q)
+			if err != nil {
+				return err
+			}
+			if err := b.Put([]byte(name), text); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("cannot write registry %q: %w", r.db.Path(), err)
+	}
+	return nil
+}
+
+// quarantine reads that of a rule's version, or nil.
+func (r *registry) quarantine(name RuleName, v VersionNumber) (q *Quarantine, err error) {
+	err = r.db.View(func(tx *bbolt.Tx) error {
+		text := tx.Bucket(bucketQuarantine).Get([]byte(name))
+		if text == nil {
+			return nil
+		}
+		var rec quarantineRecord
+		if err := json.Unmarshal(text, &rec); err != nil {
+			return errorf(Damaged, "registry %q: cannot read the quarantine of rule %q: %v", r.db.Path(),
+				name, err)
+		}
+		if rec.Version == v {
+			q = &rec.Quarantine
+		}
+		return nil
+	})
+	return q, err
 }
 
 func putRecord(tx *bbolt.Tx, c *change) error {

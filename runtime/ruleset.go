@@ -3,6 +3,7 @@ package runtime
 import (
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // activeRule is one rule as workers run it: a program with its configuration. It is made once for
@@ -16,7 +17,10 @@ type activeRule struct {
 	params  []byte // for wasmeval_configure
 	fuel    uint64 // for one event
 	failed  int32  // the code of a failed evaluation, by the rule's policy
+	instead []byte // its payload, or nil
 	stats   *ruleStats
+	breaker *breaker
+	unsaved atomic.Bool // the breaker has changed since it was saved
 
 	snapshot *snapshot // what instances begin with, or nil
 

@@ -11,13 +11,14 @@ type Outcome uint8
 
 // The outcomes.
 const (
-	Matched   Outcome = iota // a code above 0
-	Unmatched                // code 0
-	Failed                   // an error verdict
-	Outcomes                 // how many there are
+	Matched     Outcome = iota // a code above 0
+	Unmatched                  // code 0
+	Failed                     // an error verdict
+	Quarantined                // an error verdict, and the rule was not called
+	Outcomes                   // how many there are
 )
 
-var outcomeNames = [Outcomes]string{"matched", "unmatched", "failed"}
+var outcomeNames = [Outcomes]string{"matched", "unmatched", "failed", "quarantined"}
 
 // String is the outcome's name in metrics.
 func (o Outcome) String() string { return outcomeNames[o] }
@@ -53,6 +54,13 @@ func (h *Histogram) read() HistogramStats {
 	return s
 }
 
+func (h *HistogramStats) merge(other HistogramStats) {
+	h.Sum += other.Sum
+	for i, n := range other.Counts {
+		h.Counts[i] += n
+	}
+}
+
 // Bounds are the upper bounds of a HistogramStats' buckets; the last bucket has none.
 func Bounds() [histogramBuckets - 1]time.Duration {
 	var b [histogramBuckets - 1]time.Duration
@@ -74,6 +82,7 @@ type ruleStats struct {
 	replaced  atomic.Uint64 // instances replaced after a failure
 	logged    atomic.Uint64
 	unlogged  atomic.Uint64 // lines above the rate
+	begun     atomic.Uint64 // quarantines
 	took      Histogram     // a guest call's time, shared among its events
 
 	logSecond atomic.Int64
@@ -82,7 +91,7 @@ type ruleStats struct {
 
 var faultKinds = [...]string{
 	FaultFuel, FaultStack, FaultTrap, FaultExit, FaultRule, FaultVerdict, FaultMemory,
-	FaultInstantiate,
+	FaultInstantiate, FaultQuarantine,
 }
 
 func (s *ruleStats) fault(kind string) {
@@ -122,6 +131,9 @@ type RuleStats struct {
 	Logged    uint64
 	Unlogged  uint64 // log lines above the rate
 
+	Quarantined bool   // now
+	Quarantines uint64 // that began
+
 	Took HistogramStats
 }
 
@@ -130,7 +142,7 @@ func (s *ruleStats) read(name RuleName, v VersionNumber) RuleStats {
 		Name: name, Version: v, Faults: map[string]uint64{}, Fuel: s.fuel.Load(),
 		Calls: s.calls.Load(), WrongType: s.wrongType.Load(), Oversize: s.oversize.Load(),
 		Replaced: s.replaced.Load(), Logged: s.logged.Load(), Unlogged: s.unlogged.Load(),
-		Took: s.took.read(),
+		Took: s.took.read(), Quarantines: s.begun.Load(),
 	}
 	for i := range s.outcomes {
 		r.Outcomes[i] = s.outcomes[i].Load()
@@ -153,6 +165,7 @@ type Stats struct {
 	Unwanted  uint64 // events that no rule wanted
 	Batches   uint64
 	Queued    HistogramStats // from an event's arrival until a worker took it
-	SliceMax  time.Duration  // the longest guest call
+	Slices    HistogramStats // guest calls
+	SliceMax  time.Duration  // the longest of them
 	ReplyMiss uint64         // verdicts for a request that no longer waits
 }

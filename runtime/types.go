@@ -21,6 +21,8 @@ type Policy string
 const (
 	FailOpen   Policy = "fail_open"   // code 0: as if the rule had not matched
 	FailClosed Policy = "fail_closed" // code 1, or RuleConfig.FailCode
+	// FailDefault answers with RuleConfig's FailCode and FailPayload, whatever these are.
+	FailDefault Policy = "default_verdict"
 )
 
 // RuleConfig is what can be set for a rule beside its module. The zero value is the default.
@@ -31,8 +33,10 @@ type RuleConfig struct {
 	Fuel uint64 `json:"fuel,omitempty"`
 	// OnFailure is the policy; empty means FailOpen.
 	OnFailure Policy `json:"on_failure,omitempty"`
-	// FailCode is the code under FailClosed; 0 means 1.
+	// FailCode is the code under FailClosed, where 0 means 1, and FailDefault.
 	FailCode int32 `json:"fail_code,omitempty"`
+	// FailPayload is the payload under FailDefault: any JSON value, or nil.
+	FailPayload json.RawMessage `json:"fail_payload,omitempty"`
 }
 
 // Field is a column that a rule declares.
@@ -79,6 +83,8 @@ type Rule struct {
 	Config   RuleConfig    `json:"config"`
 	Manifest *Manifest     `json:"manifest,omitempty"` // of the active version
 	Error    string        `json:"error,omitempty"`    // why an active rule could not be loaded at start
+
+	Quarantine *Quarantine `json:"quarantine,omitempty"` // nil while the rule is called
 }
 
 // Swap is the proof of a change of what is active.
@@ -156,6 +162,7 @@ const (
 	FaultVerdict     = "bad_verdict"   // a verdict below 0
 	FaultMemory      = "out_of_memory" // no place for the batch
 	FaultInstantiate = "instantiate"   // no fresh instance could be made
+	FaultQuarantine  = "quarantined"   // the rule failed too often and was not called
 )
 
 // VerdictError says why an evaluation failed.

@@ -25,6 +25,7 @@ type worker struct {
 
 	events, unwanted, batches atomic.Uint64
 	queued                    Histogram
+	slices                    Histogram
 	sliceMax                  atomic.Int64 // ns; only this worker stores it
 
 	set     *ruleSet // that matches, lists and table are for
@@ -182,18 +183,42 @@ func (w *worker) evaluate(s *ruleSet, i int, rows []uint16, now int64) {
 	if used := r.average(); used > 0 {
 		perCall = max(perCall, int(w.e.limits.SliceFuel/2/used))
 	}
+	w.calls(s, i, rows, perCall, now)
+}
+
+// calls runs one rule over rows, at most perCall in each call, unless the rule is quarantined.
+func (w *worker) calls(s *ruleSet, i int, rows []uint16, perCall int, now int64) {
+	r := s.rules[i]
 	for len(rows) > 0 {
+		admitted, try := r.breaker.admit(now)
+		if !admitted {
+			w.hold(s, r, rows, now)
+			return
+		}
 		n := min(len(rows), perCall)
+		if try {
+			n = 1
+		}
 		w.call(s, i, rows[:n], now)
 		rows = rows[n:]
+	}
+}
+
+// hold hands out the verdicts of a rule that is quarantined.
+func (w *worker) hold(s *ruleSet, r *activeRule, rows []uint16, now int64) {
+	fault := &VerdictError{Kind: FaultQuarantine, Message: "the rule failed too often; it is tried " +
+		"again at " + time.Unix(0, r.breaker.until.Load()).UTC().Format(time.RFC3339Nano)}
+	r.stats.outcomes[Quarantined].Add(uint64(len(rows)))
+	for _, row := range rows {
+		w.send(s, &verdict{rule: r, code: r.failed, payload: r.instead, fault: fault}, row, now)
 	}
 }
 
 // average is what the rule used for an event so far, rounded up; 0 if it was never called.
 func (r *activeRule) average() uint64 {
 	done := uint64(0)
-	for i := range r.stats.outcomes {
-		done += r.stats.outcomes[i].Load()
+	for _, o := range []Outcome{Matched, Unmatched, Failed} {
+		done += r.stats.outcomes[o].Load()
 	}
 	if done == 0 {
 		return 0
@@ -216,6 +241,7 @@ func (w *worker) call(s *ruleSet, i int, rows []uint16, now int64) {
 	start := time.Now()
 	wrong, fault := in.run(&w.table, w.views, rows, s.columns, s.which[i], budget, w.codes)
 	took := time.Since(start).Nanoseconds()
+	w.slices.add(took, 1)
 	if took > w.sliceMax.Load() {
 		w.sliceMax.Store(took)
 	}
@@ -226,9 +252,7 @@ func (w *worker) call(s *ruleSet, i int, rows []uint16, now int64) {
 			w.renew(r)
 		}
 		if len(rows) > 1 {
-			for k := range rows {
-				w.call(s, i, rows[k:k+1], now)
-			}
+			w.calls(s, i, rows, 1, now)
 			return
 		}
 		r.stats.fuel.Add(used)
@@ -262,10 +286,15 @@ func (w *worker) deliver(s *ruleSet, r *activeRule, in *instance, rows []uint16,
 		}
 		w.send(s, &v, row, now)
 	}
+	good := 0
 	for o, n := range outcomes {
 		if n > 0 {
 			r.stats.outcomes[o].Add(n)
+			good += int(n)
 		}
+	}
+	if good > 0 {
+		r.breaker.success(good)
 	}
 }
 
@@ -275,7 +304,11 @@ func (w *worker) fail(s *ruleSet, r *activeRule, row uint16, now int64, fault *V
 	r.stats.outcomes[Failed].Add(1)
 	r.stats.fault(fault.Kind)
 	r.stats.took.add(took, 1)
-	w.send(s, &verdict{rule: r, code: r.failed, fault: fault, fuel: fuel, tookNS: took}, row, now)
+	if r.breaker.failure(now, fault) {
+		r.stats.begun.Add(1)
+	}
+	w.send(s, &verdict{rule: r, code: r.failed, payload: r.instead, fault: fault, fuel: fuel,
+		tookNS: took}, row, now)
 }
 
 // send routes one verdict, and adds it to the reply if a request waits for the event.

@@ -84,6 +84,7 @@ var (
 
 	batches  = desc("batches_total", "Batches that workers took.")
 	queued   = desc("queue_seconds", "From an event's arrival until a worker took it.")
+	slices   = desc("guest_slice_seconds", "Guest calls: for so long nothing else runs on a core.")
 	sliceMax = desc("guest_slice_max_seconds", "The longest guest call since the start.")
 
 	generation = desc("generation", "Number of the active rule set.")
@@ -102,6 +103,8 @@ var (
 	wrongType = desc("rule_wrong_type_total", "Values that were not of their column's type.", "rule")
 	oversize  = desc("rule_payloads_refused_total", "Payloads refused for their size.", "rule")
 	replaced  = desc("rule_instances_replaced_total", "Instances replaced after a failure.", "rule")
+	held      = desc("rule_quarantined", "1 while a rule is not called since it failed too often.", "rule")
+	holds     = desc("rule_quarantines_total", "Quarantines that began.", "rule")
 	logLines  = desc("rule_log_lines_total", "Lines that a rule logged.", "rule", "kept")
 
 	delivered    = desc("sink_delivered_total", "Verdicts delivered.", "sink", "type")
@@ -196,6 +199,7 @@ func (e emitter) engine(s *runtime.Stats) {
 	e.count(unwanted, s.Unwanted)
 	e.count(batches, s.Batches)
 	e.histogram(queued, s.Queued)
+	e.histogram(slices, s.Slices)
 	e.gauge(sliceMax, s.SliceMax.Seconds())
 	e.gauge(generation, float64(s.Generation))
 	e.count(swaps, s.Swaps)
@@ -219,6 +223,12 @@ func (e emitter) rule(r *runtime.RuleStats) {
 	e.count(wrongType, r.WrongType, name)
 	e.count(oversize, r.Oversize, name)
 	e.count(replaced, r.Replaced, name)
+	quarantined := 0.0
+	if r.Quarantined {
+		quarantined = 1
+	}
+	e.gauge(held, quarantined, name)
+	e.count(holds, r.Quarantines, name)
 	e.count(logLines, r.Logged, name, "true")
 	e.count(logLines, r.Unlogged, name, "false")
 }
