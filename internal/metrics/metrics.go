@@ -84,7 +84,7 @@ var (
 
 	batches  = desc("batches_total", "Batches that workers took.")
 	queued   = desc("queue_seconds", "From an event's arrival until a worker took it.")
-	slices   = desc("guest_slice_seconds", "Guest calls: for so long nothing else runs on a core.")
+	slice    = desc("guest_slice_seconds", "Guest calls: for so long nothing else runs on a core.")
 	sliceMax = desc("guest_slice_max_seconds", "The longest guest call since the start.")
 
 	generation = desc("generation", "Number of the active rule set.")
@@ -199,7 +199,7 @@ func (e emitter) engine(s *runtime.Stats) {
 	e.count(unwanted, s.Unwanted)
 	e.count(batches, s.Batches)
 	e.histogram(queued, s.Queued)
-	e.histogram(slices, s.Slices)
+	e.histogram(slice, s.Slices)
 	e.gauge(sliceMax, s.SliceMax.Seconds())
 	e.gauge(generation, float64(s.Generation))
 	e.count(swaps, s.Swaps)
