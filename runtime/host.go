@@ -3,15 +3,14 @@ package runtime
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"unicode/utf8"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/sys"
 
+	"wasmeval/internal/event"
 	"wasmeval/runtime/meter"
 )
 
@@ -102,7 +101,9 @@ func instantiateHost(ctx context.Context, r wazero.Runtime) error {
 		}
 		run := f.run
 		call := api.GoModuleFunc(func(ctx context.Context, _ api.Module, stack []uint64) {
-			run(ctx.Value(instanceKey{}).(*instance), stack)
+			in := ctx.Value(instanceKey{}).(*instance)
+			in.charge(hostFuel)
+			run(in, stack)
 		})
 		b.NewFunctionBuilder().WithGoModuleFunction(call, f.params, f.results).Export(f.name)
 	}
@@ -114,6 +115,14 @@ func instantiateHost(ctx context.Context, r wazero.Runtime) error {
 	return nil
 }
 
+// Fuel for the work of host functions. A call of one costs about as much time as 64 instructions do
+// at worst, a byte of a payload, which is checked and copied, as 8, and one that is written as 2.
+const (
+	hostFuel        = 64
+	payloadByteFuel = 8
+	byteFuel        = 2
+)
+
 // charge takes n units of fuel for work that the host does for the guest. Out of fuel it panics
 // with errHostFuel, which wazero turns into the error of the guest's call.
 func (in *instance) charge(n uint64) {
@@ -124,14 +133,14 @@ func (in *instance) charge(n uint64) {
 	}
 }
 
-// hostEmit is wasmeval.emit(row, ptr, len) -> i32. One unit of fuel a byte pays for the check.
+// hostEmit is wasmeval.emit(row, ptr, len) -> i32.
 func hostEmit(in *instance, stack []uint64) {
 	row, ptr, n := uint32(stack[0]), uint32(stack[1]), uint32(stack[2])
 	stack[0] = in.emit(row, ptr, n)
 }
 
 func (in *instance) emit(row, ptr, n uint32) uint64 {
-	in.charge(16)
+	in.charge(hostFuel)
 	if int64(row) >= int64(in.rows) {
 		return emitNoRow
 	}
@@ -143,8 +152,8 @@ func (in *instance) emit(row, ptr, n uint32) uint64 {
 		in.refused++
 		return emitTooLarge
 	}
-	in.charge(uint64(n))
-	if !json.Valid(b) || !utf8.Valid(b) {
+	in.charge(uint64(n) * payloadByteFuel)
+	if in.payload().Check(b) != nil {
 		return emitNotJSON
 	}
 	off := len(in.out)
@@ -153,9 +162,20 @@ func (in *instance) emit(row, ptr, n uint32) uint64 {
 	return emitOK
 }
 
+// payload is the scanner that checks payloads; most rules never need one.
+func (in *instance) payload() *event.Scanner {
+	if in.scanner == nil {
+		var err error
+		in.scanner, err = event.NewScanner(event.Fields{}, event.Limits{EventBytes: in.limits.PayloadBytes})
+		if err != nil {
+			panic("BUG: " + err.Error())
+		}
+	}
+	return in.scanner
+}
+
 // hostLog is wasmeval.log(level, ptr, len).
 func hostLog(in *instance, stack []uint64) {
-	in.charge(16)
 	if b, ok := in.mem.Read(uint32(stack[1]), uint32(stack[2])); ok {
 		in.logLine(int(int32(stack[0])), b)
 	}
@@ -164,7 +184,7 @@ func hostLog(in *instance, stack []uint64) {
 // logLine hands one line to the log, cut to the limit. Fuel pays for what is kept.
 func (in *instance) logLine(level int, b []byte) {
 	b = b[:min(len(b), in.limits.LogLineBytes)]
-	in.charge(uint64(len(b)))
+	in.charge(hostFuel + uint64(len(b))*byteFuel)
 	if in.log != nil && len(b) > 0 {
 		in.log(max(0, min(level, 3)), string(b))
 	}
@@ -206,7 +226,7 @@ func wasiRandom(in *instance, stack []uint64) {
 		setErrno(stack, wasiFAULT)
 		return
 	}
-	in.charge(uint64(len(b)))
+	in.charge(uint64(len(b)) * byteFuel)
 	var word [8]byte
 	for i := range b {
 		if i&7 == 0 {
@@ -309,7 +329,7 @@ func wasiWrite(in *instance, stack []uint64) {
 		setErrno(stack, wasiINVAL)
 		return
 	}
-	in.charge(16 * uint64(n+1))
+	in.charge(hostFuel * uint64(n))
 	total := uint32(0)
 	for i := range n {
 		v, ok := in.mem.ReadUint64Le(iovs + 8*i)
@@ -334,7 +354,7 @@ func wasiWrite(in *instance, stack []uint64) {
 
 // write collects bytes until a line is complete. Standard output is info, standard error is error.
 func (in *instance) write(fd int, b []byte) {
-	in.charge(uint64(len(b)))
+	in.charge(uint64(len(b)) * byteFuel)
 	for _, c := range b {
 		if c == '\n' {
 			in.flushLine(fd)

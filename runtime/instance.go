@@ -43,9 +43,10 @@ type instance struct {
 	refused int // payloads that were too large
 	clock   int64
 
-	random uint64
-	line   [2][]byte                    // of standard output and error, until its newline
-	log    func(level int, text string) // nil: nobody wants it
+	random  uint64
+	scanner *event.Scanner               // for payloads; see payload
+	line    [2][]byte                    // of standard output and error, until its newline
+	log     func(level int, text string) // nil: nobody wants it
 }
 
 // instantiate makes an instance that is ready to evaluate, from the snapshot if that is not nil; else

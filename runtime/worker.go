@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -313,12 +314,7 @@ func (w *worker) fail(s *ruleSet, r *activeRule, row uint16, now int64, fault *V
 
 // send routes one verdict, and adds it to the reply if a request waits for the event.
 func (w *worker) send(s *ruleSet, v *verdict, row uint16, now int64) {
-	var to *pending
-	for i := range w.replies {
-		if w.replies[i].row == row {
-			to = &w.replies[i]
-		}
-	}
+	to := w.reply(row)
 	failed := v.fault != nil
 	wanted := w.e.router.Wants(string(v.rule.name), v.code, failed)
 	if to == nil && !wanted {
@@ -338,6 +334,17 @@ func (w *worker) send(s *ruleSet, v *verdict, row uint16, now int64) {
 		}
 		to.list = append(to.list, w.line...)
 	}
+}
+
+// reply finds the reply of a row, or nil. They are in the order of the rows.
+func (w *worker) reply(row uint16) *pending {
+	i, ok := slices.BinarySearchFunc(w.replies, row, func(p pending, row uint16) int {
+		return int(p.row) - int(row)
+	})
+	if !ok {
+		return nil
+	}
+	return &w.replies[i]
 }
 
 // answer completes the replies of this batch.

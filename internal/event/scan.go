@@ -104,30 +104,45 @@ func (s *Scanner) Scan(json []byte, env *Envelope) error {
 	return nil
 }
 
+// Check checks that json is exactly one JSON value of any kind, with white space around it at most.
+// Its error is as that of Scan.
+func (s *Scanner) Check(json []byte) error {
+	if _, _, _, ok := s.whole(json); !ok {
+		return &s.err
+	}
+	return nil
+}
+
 // one is Scan, and returns the object as well.
 func (s *Scanner) one(json []byte, env *Envelope) (object []byte, fault *Error) {
-	start := skipSpace(json, 0)
-	s.begin(start, false)
-	last := len(json)
-	for last > start && json[last-1] <= ' ' && spaces>>json[last-1]&1 != 0 {
-		last--
-	}
-	text := json[:last]
-	if len(text)-start > s.limits.EventBytes {
-		s.note(TooLarge, start, "the event is larger than the limit")
-		return nil, &s.err
-	}
-	end := s.value(text, start)
-	if end >= 0 && end < len(text) {
-		s.fault(text, end, msgTrailing)
-	}
-	if s.failed {
+	text, start, end, ok := s.whole(json)
+	if !ok {
 		return nil, &s.err
 	}
 	if object = s.finish(text, start, end, env); s.failed {
 		return nil, &s.err
 	}
 	return object, nil
+}
+
+// whole scans the one value that json has, which is then text[start:end].
+func (s *Scanner) whole(json []byte) (text []byte, start, end int, ok bool) {
+	start = skipSpace(json, 0)
+	s.begin(start, false)
+	last := len(json)
+	for last > start && json[last-1] <= ' ' && spaces>>json[last-1]&1 != 0 {
+		last--
+	}
+	text = json[:last]
+	if len(text)-start > s.limits.EventBytes {
+		s.note(TooLarge, start, "the event is larger than the limit")
+		return nil, 0, 0, false
+	}
+	end = s.value(text, start)
+	if end >= 0 && end < len(text) {
+		s.fault(text, end, msgTrailing)
+	}
+	return text, start, end, !s.failed
 }
 
 // begin makes the scanner ready for the value at offset at.
