@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -75,11 +74,8 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {
-	text, err := json.Marshal(v)
-	if err != nil {
-		panic("BUG: cannot encode an answer: " + err.Error())
-	}
+	text := problem.Encode(v)
 	w.Header().Set("Content-Type", jsonType)
 	w.WriteHeader(status)
-	w.Write(append(text, '\n')) // an error means that the client has gone
+	w.Write(text) // an error means that the client has gone
 }

@@ -14,6 +14,7 @@
 package problem
 
 import (
+	"bytes"
 	"encoding/json"
 	"maps"
 	"net/http"
@@ -37,10 +38,7 @@ func Write(w http.ResponseWriter, r *http.Request, status int, code, detail stri
 	p["code"] = code
 	p["detail"] = detail
 	p["instance"] = r.URL.EscapedPath() // without the query, which is not for logs
-	body, err := json.Marshal(p)
-	if err != nil {
-		panic("BUG: cannot encode a problem: " + err.Error())
-	}
+	body := Encode(p)
 	h := w.Header()
 	for _, name := range [...]string{
 		"Content-Length", "Content-Encoding", "Content-Disposition", "Etag", "Last-Modified",
@@ -51,5 +49,18 @@ func Write(w http.ResponseWriter, r *http.Request, status int, code, detail stri
 	h.Set("Cache-Control", "no-store") // the same request may succeed in a moment
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	w.Write(append(body, '\n')) // an error means that the client has gone
+	w.Write(body) // an error means that the client has gone
+}
+
+// Encode is the JSON text of v with a newline. It leaves <, > and & as they are: answers are for
+// people and programs, and a browser is told not to guess their type. What cannot be encoded is our
+// bug.
+func Encode(v any) []byte {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		panic("BUG: cannot encode an answer: " + err.Error())
+	}
+	return b.Bytes()
 }
