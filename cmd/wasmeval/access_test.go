@@ -117,7 +117,7 @@ func TestBadRequests(t *testing.T) {
 		{"PUT", "/v1/rules/x?speed=9", wasm, "hello", 400, `\"speed\" is not known`},
 		{"PUT", "/v1/rules/x", wasm, strings.Repeat("x", 9<<20), 413, "8388608 bytes"},
 		{"POST", "/v1/rules/r/activate", js, `{"version":9}`, 404, "no version 9"},
-		{"POST", "/v1/rules/r/activate", js, `{"versoin":1}`, 400, "versoin"},
+		{"POST", "/v1/rules/r/activate", js, `{"versions":1}`, 400, "versions"},
 		{"POST", "/v1/rules/r/activate", js, `{"version":1} x`, 400, "something after it"},
 		{"POST", "/v1/rules/r/rollback", nil, "", 409, "active before"},
 		{"PUT", "/v1/rules/r/config", js, `{"on_failure":"explode"}`, 422, "fail_open or fail_closed"},

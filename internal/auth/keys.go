@@ -112,7 +112,7 @@ func create(path string) (created bool, err error) {
 	if err != nil {
 		return fail(err)
 	}
-	defer os.Remove(f.Name())
+	defer func() { _ = os.Remove(f.Name()) }() // its link stays
 	var b [32]byte
 	rand.Read(b[:]) // never fails
 	_, err = f.WriteString(tokenPrefix + hex.EncodeToString(b[:]) + "\n")
