@@ -180,7 +180,7 @@ func TestErrorsBecomeStatuses(t *testing.T) {
 	known := map[runtime.Kind]int{
 		runtime.NotFound: 404, runtime.BadName: 400, runtime.BadModule: 422, runtime.BadParams: 422,
 		runtime.BadEvent: 422, runtime.Conflict: 409, runtime.LimitExceeded: 409,
-		runtime.ShuttingDown: 503,
+		runtime.ShuttingDown: 503, runtime.Busy: 429,
 	}
 	for kind, want := range known {
 		s.engine.err = fmt.Errorf("around: %w", &runtime.Error{Kind: kind, Msg: "what", Err: cause})
@@ -188,6 +188,9 @@ func TestErrorsBecomeStatuses(t *testing.T) {
 		code, detail := problemOf(t, w)
 		if w.Code != want || code != string(kind) || detail != "what: the cause" {
 			t.Errorf("kind %s: %d %s %q: expected %d", kind, w.Code, code, detail, want)
+		}
+		if again := w.Header().Get("Retry-After"); (again != "") != (kind == runtime.Busy) {
+			t.Errorf("kind %s: Retry-After %q", kind, again)
 		}
 	}
 	if len(statuses) != len(known) {
@@ -271,7 +274,7 @@ func TestPanicInAnAnswerCutsIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer answer.Body.Close()
-	if err := json.NewDecoder(answer.Body).Decode(new(any)); err == nil || answer.StatusCode != 200 {
+	if err := json.NewDecoder(answer.Body).Decode(new(any)); err == nil || answer.StatusCode != http.StatusOK {
 		t.Errorf("%d, read error %v: expected half an answer", answer.StatusCode, err)
 	}
 }

@@ -21,6 +21,7 @@ var statuses = map[runtime.Kind]int{
 	runtime.BadEvent:      http.StatusUnprocessableEntity,
 	runtime.Conflict:      http.StatusConflict,
 	runtime.LimitExceeded: http.StatusConflict, // goes away when something is deleted
+	runtime.Busy:          http.StatusTooManyRequests,
 	runtime.ShuttingDown:  http.StatusServiceUnavailable,
 }
 
@@ -64,6 +65,9 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 		problem.Write(w, r, http.StatusRequestTimeout, "body_timeout", "the body did not come in time",
 			nil)
 	case errors.As(err, &fault) && statuses[fault.Kind] != 0:
+		if fault.Kind == runtime.Busy {
+			w.Header().Set("Retry-After", "5") // about what a large module takes to compile
+		}
 		problem.Write(w, r, statuses[fault.Kind], string(fault.Kind), fault.Error(), nil)
 	case r.Context().Err() != nil: // the client is gone
 	default:

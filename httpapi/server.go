@@ -146,7 +146,8 @@ func NewServer(h http.Handler) *http.Server {
 		// A body of 16 MiB over a slow line of 4 Mbit/s takes 34 s.
 		ReadTimeout: 60 * time.Second,
 		// Counts from the end of the header: the body's 60 s, then at most 30 s for the longest
-		// evaluation or for a module to be compiled, and the answer. The tail lifts this for itself.
+		// evaluation, or for a module to wait for its turn and again to be compiled, and the answer. The
+		// tail lifts this for itself.
 		WriteTimeout: 120 * time.Second,
 		// Clients that send an event now and then keep their connection.
 		IdleTimeout: 120 * time.Second,

@@ -14,8 +14,11 @@ import (
 // maxItemErrors is how many bad items a reply names one by one.
 const maxItemErrors = 100
 
-// keepBody is how many bytes of body a batch keeps between requests.
-const keepBody = 1 << 20
+// What a batch keeps between requests, in bytes.
+const (
+	keepBody = 1 << 20
+	keepOut  = 1 << 20
+)
 
 // itemError is what a reply says of one event that was not taken.
 type itemError struct {
@@ -75,8 +78,12 @@ func (in *Ingest) batch(keep int) *batch {
 }
 
 func (b *batch) release() {
+	b.forget()
 	if cap(b.body) > keepBody {
 		b.body = nil
+	}
+	if cap(b.out) > keepOut {
+		b.out = nil
 	}
 	b.body = b.body[:0]
 	b.in.batches.Put(b)

@@ -58,6 +58,13 @@ func (c *collector) reset(arrival int64, shard int) {
 	c.notTaken, c.tooLarge, c.why = c.notTaken[:0], c.tooLarge[:0], nil
 }
 
+// forget drops the records, which would keep the memory of their bodies and heads from being freed.
+func (c *collector) forget() {
+	for i := range c.groups {
+		clear(c.groups[i].recs)
+	}
+}
+
 // add adds an event and gives it what it lacks: an id, a time. The bytes of json must stay as they
 // are until submit. It fails if a text of the envelope is too long.
 func (c *collector) add(env *event.Envelope, json []byte, index int) error {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 
 	"wasmeval/bus"
 	"wasmeval/internal/problem"
@@ -59,7 +60,7 @@ func (b *batch) take(w http.ResponseWriter, r *http.Request, p *bus.Producer, tu
 		return false
 	}
 	compressed := false
-	switch encoding := r.Header.Get("Content-Encoding"); encoding {
+	switch encoding := r.Header.Get("Content-Encoding"); strings.ToLower(encoding) {
 	case "", "identity":
 	case "gzip", "x-gzip":
 		compressed = true

@@ -102,6 +102,9 @@ func (in *Ingest) listenUDP(addr string, readers, bufferBytes, datagram int) (*U
 		u.readers = append(u.readers, r)
 		u.addr = r.conn.LocalAddr().(*net.UDPAddr)
 		addr = u.addr.String() // the port that the first one got
+		if i == 0 && readers > 1 {
+			shareAddress(r.conn)
+		}
 	}
 	if s := u.Stats(); s.BufferGot < bufferBytes {
 		in.config.Log.Warn("the UDP receive buffer is smaller than asked for: bursts may be dropped",
@@ -118,7 +121,10 @@ func (u *UDP) open(addr string, i, datagram int) (*reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	lc := net.ListenConfig{Control: shareAddress}
+	var lc net.ListenConfig
+	if i > 0 {
+		lc.Control = joinAddress
+	}
 	conn, err := lc.ListenPacket(context.Background(), "udp", addr)
 	if err != nil {
 		return nil, err
@@ -214,9 +220,11 @@ func (r *reader) setDeadline(t time.Time) {
 	}
 }
 
-// drain receives what the socket holds when the reader ends: at most as much as its buffer takes.
+// drain receives what the socket holds when the reader ends: at most as much as its buffer takes,
+// so that it ends also under load. The kernel doubles a buffer for its own needs, of which large
+// datagrams leave nearly all to their bytes, and goes past its size by a datagram or two.
 func (r *reader) drain() {
-	for left := max(bufferOf(r.conn), len(r.buf)); left > 0; {
+	for left := 2 * (bufferOf(r.conn) + datagramBytes); left > 0; {
 		n, oobn, flags, ok := receiveNow(r.conn, r.buf, r.oob)
 		if !ok {
 			return

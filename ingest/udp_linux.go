@@ -19,8 +19,16 @@ const (
 	memInfoDrops = 8 // SK_MEMINFO_DROPS
 )
 
-// shareAddress lets several sockets have one address. It is a Control function of net.ListenConfig.
-func shareAddress(_, _ string, c syscall.RawConn) error {
+// shareAddress lets later sockets have the address of conn as well. The first socket gets its
+// address before this, and alone: a second server that asks for the same one gets an error, not
+// half of the datagrams, and port 0 never stands for a port that another one shares.
+func shareAddress(conn *net.UDPConn) {
+	control(conn, func(fd int) { unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
+}
+
+// joinAddress makes a socket one of those that share an address. It is a Control function of
+// net.ListenConfig.
+func joinAddress(_, _ string, c syscall.RawConn) error {
 	var err error
 	if e := c.Control(func(fd uintptr) {
 		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)

@@ -13,7 +13,9 @@ const (
 	controlBytes = 0
 )
 
-func shareAddress(_, _ string, _ syscall.RawConn) error { return nil }
+func shareAddress(*net.UDPConn) {}
+
+func joinAddress(_, _ string, _ syscall.RawConn) error { return nil }
 
 func joinDatagrams(*net.UDPConn) {}
 

@@ -183,6 +183,11 @@ func noRule(name RuleName) error { return errorf(NotFound, "there is no rule %q"
 // change applies edit to a copy of a rule's record.
 func (e *Engine) change(ctx context.Context, name RuleName, action, by string,
 	edit func(*ruleRecord) error) (Swap, error) {
+	prog, err := e.prefetch(ctx, name, edit)
+	if err != nil {
+		return Swap{}, err
+	}
+	defer e.programs.put(prog)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	old := e.rules[name]
@@ -195,6 +200,30 @@ func (e *Engine) change(ctx context.Context, name RuleName, action, by string,
 	}
 	return e.apply(ctx, &change{name: name, record: rec,
 		audit: Audit{By: by, Action: action, Version: rec.Active}}, nil)
+}
+
+// prefetch gets the program of the version that edit would make the active one, so that nobody waits
+// for mu while a module is compiled. It is nil if the change needs none, or finds for itself why it
+// cannot be made.
+func (e *Engine) prefetch(ctx context.Context, name RuleName, edit func(*ruleRecord) error) (
+	*program, error) {
+	sha := ""
+	e.mu.Lock()
+	if old := e.rules[name]; old != nil && !e.closed {
+		rec := old.copy()
+		if edit(rec) == nil && rec.Enabled && rec.Active != 0 {
+			sha = rec.version(rec.Active).SHA256
+		}
+	}
+	e.mu.Unlock()
+	if sha == "" {
+		return nil, nil
+	}
+	code, err := e.registry.module(sha)
+	if err != nil {
+		return nil, err
+	}
+	return e.programs.get(ctx, code)
 }
 
 // apply makes a change ready, writes it down, and then publishes it; so a crash at any moment leaves

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/tetratelabs/wazero"
-	"github.com/tetratelabs/wazero/api"
 
 	"wasmeval/bus"
 	"wasmeval/internal/event"
@@ -29,6 +28,11 @@ type Config struct {
 	Router  Router
 	Limits  Limits
 	Batch   int // events that a worker takes at once, 1 to 4096
+
+	// CompileCommand is a program that calls CompileChild with what follows the arguments given here:
+	// modules are compiled in it, within Limits.Compile. If it is empty they are compiled in this
+	// process, where those limits but Queue and CacheBytes do not hold: for modules of one's own.
+	CompileCommand []string
 
 	// How events given to Test are read: as ingestion reads those of the stream.
 	Fields      event.Fields
@@ -48,6 +52,7 @@ type Engine struct {
 
 	wasm     wazero.Runtime
 	cache    wazero.CompilationCache
+	compiler *compiler
 	programs programs
 	registry *registry
 	replies  replies
@@ -79,8 +84,7 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 	if c.Batch < 1 || c.Batch > 4096 {
 		return nil, fmt.Errorf("a batch of %d events: expected 1 to 4096", c.Batch)
 	}
-	cacheDir := filepath.Join(c.DataDir, "cache")
-	if err := os.MkdirAll(cacheDir, 0o700); err != nil {
+	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make data folder %q: %w", c.DataDir, err)
 	}
 	reg, err := openRegistry(filepath.Join(c.DataDir, "registry.db"))
@@ -95,7 +99,7 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 		stopping: make(chan struct{}),
 	}
 	e.replies.open = map[uint64]*Reply{}
-	if err := e.open(ctx, cacheDir); err != nil {
+	if err := e.open(ctx, &c); err != nil {
 		_ = reg.db.Close()
 		return nil, err
 	}
@@ -108,24 +112,17 @@ func newBoot() string {
 	return hex.EncodeToString(b[:])
 }
 
-func (e *Engine) open(ctx context.Context, cacheDir string) error {
+func (e *Engine) open(ctx context.Context, c *Config) error {
 	rules, generation, err := e.registry.load()
 	if err != nil {
 		return err
 	}
 	e.rules = rules
-	if e.cache, err = wazero.NewCompilationCacheWithDir(cacheDir); err != nil {
-		return fmt.Errorf("cannot open compilation cache %q: %w", cacheDir, err)
-	}
-	config := wazero.NewRuntimeConfigCompiler().WithCompilationCache(e.cache).
-		WithCoreFeatures(api.CoreFeaturesV2).
-		WithMemoryLimitPages(uint32(e.limits.Module.MemoryPages)).
-		WithDebugInfoEnabled(false)
-	e.wasm = wazero.NewRuntimeWithConfig(ctx, config)
-	if err := instantiateHost(ctx, e.wasm); err != nil {
+	if err := e.openCompiler(ctx, c); err != nil {
 		return err
 	}
-	e.programs = programs{wasm: e.wasm, limits: &e.limits, loaded: map[digest]*program{}}
+	e.programs = programs{wasm: e.wasm, limits: &e.limits, compiler: e.compiler,
+		loaded: map[digest]*program{}, making: map[digest]*making{}}
 	for i := range e.bus.Shards() {
 		e.workers = append(e.workers, newWorker(e, i))
 	}
@@ -151,7 +148,27 @@ func (e *Engine) open(ctx context.Context, cacheDir string) error {
 		active = append(active, r)
 	}
 	e.set.Store(newRuleSet(generation, active))
+	e.compiler.cache.trim()
+	if n := e.compiler.results[CompileDone].Load(); n > 0 {
+		slog.Info("compiled modules that were not in the compilation cache", "modules", n)
+	}
 	return nil
+}
+
+// openCompiler opens the compilation cache and makes what modules are compiled and run by.
+func (e *Engine) openCompiler(ctx context.Context, c *Config) error {
+	limits, pages := &e.limits.Compile, e.limits.Module.MemoryPages
+	dir := filepath.Join(c.DataDir, "cache")
+	entries, err := openCodeCache(dir, int64(limits.CacheBytes))
+	if err != nil {
+		return err
+	}
+	if e.cache, err = wazero.NewCompilationCacheWithDir(dir); err != nil {
+		return fmt.Errorf("cannot open compilation cache %q: %w", dir, err)
+	}
+	e.wasm = newWasm(ctx, e.cache, pages)
+	e.compiler = &compiler{wasm: e.wasm, cache: entries, jail: newJail(c.CompileCommand, limits, pages)}
+	return instantiateHost(ctx, e.wasm)
 }
 
 // Start sets the workers to work. They end once the bus is closed and drained; Close waits.
@@ -172,10 +189,11 @@ func (e *Engine) Drained() <-chan struct{} {
 	return done
 }
 
-// Close waits for the workers, then closes all rules, the registry and the cache. The bus must be
-// closed before.
+// Close waits for the workers, ends what is being compiled, then closes all rules, the registry and
+// the cache. The bus must be closed before.
 func (e *Engine) Close() error {
 	e.running.Wait()
+	e.compiler.jail.close()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
@@ -413,6 +431,10 @@ func (e *Engine) Stats() Stats {
 	s := Stats{
 		Generation: e.Generation(), Swaps: e.swaps.Load(), SwapTook: e.swapTook.read(),
 		Programs: e.programs.count(), ReplyMiss: e.replies.stale.Load(),
+		CompileTook: e.compiler.took.read(), CacheEvicted: e.compiler.cache.evicted.Load(),
+	}
+	for i := range s.Compiles {
+		s.Compiles[i] = e.compiler.results[i].Load()
 	}
 	for _, w := range e.workers {
 		s.Events += w.events.Load()

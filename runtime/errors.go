@@ -14,6 +14,7 @@ const (
 	BadEvent      Kind = "bad_event"      // an event given to Test cannot be read
 	Conflict      Kind = "conflict"       // the rule is not in a state for this
 	LimitExceeded Kind = "limit_exceeded" // too many rules, versions or bytes
+	Busy          Kind = "busy"           // too many modules wait to be compiled: try again later
 	ShuttingDown  Kind = "shutting_down"  // the engine is closed
 	Damaged       Kind = "damaged"        // the registry file cannot be read
 )

@@ -22,6 +22,7 @@ type Limits struct {
 	ManifestBytes int
 
 	Quarantine QuarantineLimits
+	Compile    CompileLimits
 
 	Rules    int // rules in the registry
 	Versions int // versions of one rule
@@ -36,6 +37,8 @@ func DefaultLimits() Limits {
 		ManifestBytes: 64 << 10, Rules: 1000, Versions: 1000,
 		Quarantine: QuarantineLimits{InRow: 20, Percent: 10, Wait: time.Second,
 			MaxWait: 5 * time.Minute},
+		Compile: CompileLimits{DataBytes: 512 << 20, CPU: 10 * time.Second, Wall: 20 * time.Second,
+			Queue: 8, CodeBytes: 128 << 20, CacheBytes: 1 << 30},
 	}
 }
 
@@ -49,6 +52,10 @@ func (l *Limits) check() error {
 		return fmt.Errorf("quarantine after %d failures in a row or %d %%, for %v to %v: expected 0 or "+
 			"more, 0 to 100, and a wait above 0 and up to its maximum", q.InRow, q.Percent, q.Wait, q.MaxWait)
 	}
+	if c := &l.Compile; c.CPU <= 0 || c.Wall <= 0 || c.Queue < 0 {
+		return fmt.Errorf("compiling in %v of CPU time and %v, %d waiting: expected times above 0, and 0 "+
+			"or more", c.CPU, c.Wall, c.Queue)
+	}
 	for _, v := range []struct {
 		name string
 		n    int
@@ -56,6 +63,8 @@ func (l *Limits) check() error {
 		{"payload bytes", l.PayloadBytes}, {"output bytes", l.OutputBytes},
 		{"log line bytes", l.LogLineBytes}, {"log rate", l.LogRate},
 		{"manifest bytes", l.ManifestBytes}, {"rules", l.Rules}, {"versions", l.Versions},
+		{"memory to compile in", l.Compile.DataBytes}, {"compiled bytes", l.Compile.CodeBytes},
+		{"cache bytes", l.Compile.CacheBytes},
 	} {
 		if v.n < 1 {
 			return fmt.Errorf("limit of %s is %d: expected at least 1", v.name, v.n)

@@ -22,6 +22,7 @@ func (d digest) String() string { return hex.EncodeToString(d[:]) }
 // runs the module, and closed when the last of these lets go of it.
 type program struct {
 	sha      digest
+	key      digest // of its entry in the compilation cache
 	compiled wazero.CompiledModule
 	manifest Manifest
 	columns  []*column // one for each of the manifest's fields
@@ -32,52 +33,77 @@ type program struct {
 	snapshots  snapshots
 }
 
-// programs makes and shares programs. All methods may be called from any goroutine; one module is
-// compiled at a time.
+// programs makes and shares programs. All methods may be called from any goroutine.
 type programs struct {
-	wasm   wazero.Runtime
-	limits *Limits
+	wasm     wazero.Runtime
+	limits   *Limits
+	compiler *compiler
 
-	compiling sync.Mutex
-	mu        sync.Mutex
-	loaded    map[digest]*program
+	mu     sync.Mutex
+	loaded map[digest]*program
+	making map[digest]*making
+}
+
+// making is a program that a goroutine is making, for which others wait.
+type making struct {
+	done chan struct{} // closed when err is set, or the program is loaded
+	err  error
 }
 
 // get returns the program of a module, which the caller must put back. It is a BadModule error if
-// the module is refused.
+// the module is refused, and Busy if too many modules wait to be compiled. Where several ask for the
+// same module at once, one makes it.
 func (p *programs) get(ctx context.Context, code []byte) (*program, error) {
 	sha := digest(sha256.Sum256(code))
-	if prog := p.find(sha); prog != nil {
-		return prog, nil
+	for {
+		p.mu.Lock()
+		if prog := p.loaded[sha]; prog != nil {
+			prog.refs++
+			p.mu.Unlock()
+			return prog, nil
+		}
+		m := p.making[sha]
+		if m == nil {
+			m = &making{done: make(chan struct{})}
+			p.making[sha] = m
+			p.mu.Unlock()
+			return p.make(ctx, sha, code, m)
+		}
+		p.mu.Unlock()
+		select {
+		case <-m.done:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		var fault *Error
+		if errors.As(m.err, &fault) {
+			return nil, m.err
+		}
+		// It is loaded; or its maker failed for a reason of its own, such as a client that has gone.
 	}
-	p.compiling.Lock()
-	defer p.compiling.Unlock()
-	if prog := p.find(sha); prog != nil {
-		return prog, nil
-	}
+}
+
+// make makes a program, and tells those who wait for it.
+func (p *programs) make(ctx context.Context, sha digest, code []byte, m *making) (*program, error) {
 	prog, err := p.compile(ctx, sha, code)
-	if err != nil {
-		return nil, err
-	}
 	p.mu.Lock()
-	prog.refs = 1
-	p.loaded[sha] = prog
+	if err == nil {
+		prog.refs = 1
+		p.loaded[sha] = prog
+	}
+	m.err = err
+	delete(p.making, sha)
 	p.mu.Unlock()
-	return prog, nil
+	close(m.done)
+	return prog, err
 }
 
-func (p *programs) find(sha digest) *program {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	prog := p.loaded[sha]
-	if prog != nil {
-		prog.refs++
-	}
-	return prog
-}
-
-// put lets go of a program. The last one closes it, or its code stays mapped for good.
+// put lets go of a program, which may be nil. The last one closes it, or its code stays mapped for
+// good.
 func (p *programs) put(prog *program) {
+	if prog == nil {
+		return
+	}
 	p.mu.Lock()
 	prog.refs--
 	last := prog.refs == 0
@@ -86,8 +112,13 @@ func (p *programs) put(prog *program) {
 	}
 	p.mu.Unlock()
 	if last {
-		_ = prog.compiled.Close(context.Background())
+		p.unload(prog)
 	}
+}
+
+func (p *programs) unload(prog *program) {
+	_ = prog.compiled.Close(context.Background())
+	p.compiler.cache.unpin(prog.key)
 }
 
 // count is the number of programs that are loaded.
@@ -111,14 +142,14 @@ func (p *programs) compile(ctx context.Context, sha digest, code []byte) (*progr
 	if err != nil {
 		return nil, refused(err)
 	}
-	compiled, err := p.wasm.CompileModule(ctx, metered)
+	compiled, key, err := p.compiler.compile(ctx, sha, metered)
 	if err != nil {
-		return nil, refused(fmt.Errorf("it is not valid WebAssembly: %w", err))
+		return nil, err
 	}
-	prog := &program{sha: sha, compiled: compiled, globals: scanned.MutableGlobals(),
+	prog := &program{sha: sha, key: key, compiled: compiled, globals: scanned.MutableGlobals(),
 		resettable: scanned.Resettable()}
 	if err := p.describe(ctx, prog); err != nil {
-		_ = compiled.Close(ctx)
+		p.unload(prog)
 		return nil, refused(err)
 	}
 	return prog, nil

@@ -168,4 +168,8 @@ type Stats struct {
 	Slices    HistogramStats // guest calls
 	SliceMax  time.Duration  // the longest of them
 	ReplyMiss uint64         // verdicts for a request that no longer waits
+
+	Compiles     [CompileResults]uint64
+	CompileTook  HistogramStats // of those that were not cached
+	CacheEvicted uint64         // compiled modules removed to make room for others
 }

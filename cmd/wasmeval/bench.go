@@ -29,6 +29,8 @@ func newBench() *cobra.Command {
 		Long: `Load drivers with an open loop: each request has a time at which it is meant to be sent, and its
 latency counts from then, so that a server that stalls cannot hide it. http and udp start a server
 of their own as another process, with a fresh data folder, and read its CPU time when it has ended.`,
+		Args: cobra.NoArgs,
+		RunE: helpOnly,
 	}
 	cmd.AddCommand(newBenchHTTP(), newBenchUDP(), newBenchBus())
 	return cmd
@@ -183,11 +185,11 @@ func (l *loadRun) drive(ctx context.Context, send sendOne) (h *hdrhistogram.Hist
 				intended := time.Now()
 				if l.rate > 0 {
 					intended = begun.Add(time.Duration(float64(i) / l.rate * 1e9))
-					time.Sleep(time.Until(intended))
 				}
 				if intended.After(end) {
 					break
 				}
+				time.Sleep(time.Until(intended))
 				n, err := send()
 				if err != nil {
 					mu.Lock()

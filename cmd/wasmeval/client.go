@@ -40,11 +40,11 @@ type client struct {
 // makes the client once the flags are parsed.
 func addClientFlags(cmd *cobra.Command) func() (*client, error) {
 	f := cmd.PersistentFlags()
-	server := f.String("server", envOr("WASMEVAL_SERVER", defaultServer), "URL of the server")
-	token := f.String("token", "", "token (WASMEVAL_TOKEN, or "+tokenFile+" in the data folder)")
+	server := f.String("server", envOr(serverEnv, defaultServer), "URL of the server")
+	token := f.String("token", "", "token ("+tokenEnv+", or "+tokenFile+" in the data folder)")
 	dir := f.String("data-dir", envOr("WASMEVAL_DATA_DIR", "./data"), "data folder of the server")
 	return func() (*client, error) {
-		return newClient(*server, firstOf(*token, os.Getenv("WASMEVAL_TOKEN")), *dir)
+		return newClient(*server, firstOf(*token, os.Getenv(tokenEnv)), *dir)
 	}
 }
 
@@ -100,9 +100,9 @@ type apiError struct {
 	hint       error  // what the user could do
 }
 
-// Error says what the server said.
+// Error says what the server said, which may repeat texts of a rule's or a stranger's making.
 func (e *apiError) Error() string {
-	text := firstOf(e.Detail, e.Title, http.StatusText(e.Status))
+	text := oneLine(firstOf(e.Detail, e.Title, http.StatusText(e.Status)))
 	text = fmt.Sprintf("%s (%d %s)", text, e.Status, firstOf(e.Code, http.StatusText(e.Status)))
 	if e.hint != nil {
 		text += ": " + e.hint.Error()

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"math/bits"
 	"net"
 	"net/netip"
 	"os"
+	"regexp"
 	goruntime "runtime"
 	"slices"
 	"strconv"
@@ -68,6 +72,10 @@ type RulesConfig struct {
 	Rules, Versions                int
 	PayloadBytes, OutputBytes      int
 	LogLineBytes, LogRate          int
+
+	CompileMemoryBytes, CompiledBytes, CacheBytes int
+	CompileCPU, CompileTimeout                    time.Duration
+	CompileQueue                                  int
 }
 
 // UDPConfig is for the UDP listener.
@@ -98,10 +106,19 @@ type option struct {
 	oneOf    []string          // for texts; nil allows any
 }
 
+const envPrefix = "WASMEVAL_"
+
 // env is the option's environment variable.
 func (o *option) env() string {
-	return "WASMEVAL_" + strings.ToUpper(strings.ReplaceAll(o.flag, "-", "_"))
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(o.flag, "-", "_"))
 }
+
+// The environment variables of the command line that are no options.
+const (
+	configEnv = envPrefix + "CONFIG" // the configuration file
+	serverEnv = envPrefix + "SERVER" // what the verbs speak to
+	tokenEnv  = envPrefix + "TOKEN"
+)
 
 // size is a number of bytes, written with or without KiB, MiB or GiB.
 type size int
@@ -220,6 +237,27 @@ var options = []option{
 	{path: "rules.log_rate", flag: "log-rate", standard: "10", min: 1, max: 10_000,
 		help: "lines a second that each rule may log; the rest is counted",
 		to:   func(c *Config) any { return &c.Rules.LogRate }},
+	{path: "rules.compile_memory_bytes", flag: "compile-memory-bytes", standard: "512MiB",
+		min: 64 * mib, max: 64 * gib,
+		help: "memory that compiling a module may take, at most",
+		to:   func(c *Config) any { return bytesOf(&c.Rules.CompileMemoryBytes) }},
+	{path: "rules.compile_cpu", flag: "compile-cpu", standard: "10s", max: uint64(30 * time.Second),
+		help: "CPU time that compiling a module may take, rounded up to seconds",
+		to:   func(c *Config) any { return &c.Rules.CompileCPU }},
+	{path: "rules.compile_timeout", flag: "compile-timeout", standard: "20s",
+		max:  uint64(30 * time.Second),
+		help: "how long a module may wait for its turn to be compiled, and then how long that may take",
+		to:   func(c *Config) any { return &c.Rules.CompileTimeout }},
+	{path: "rules.compile_queue", flag: "compile-queue", standard: "8", max: 1000,
+		help: "modules that wait for their turn to be compiled, at most",
+		to:   func(c *Config) any { return &c.Rules.CompileQueue }},
+	{path: "rules.compiled_bytes", flag: "compiled-bytes", standard: "128MiB", min: 4 * kib, max: gib,
+		help: "size of a compiled module, at most",
+		to:   func(c *Config) any { return bytesOf(&c.Rules.CompiledBytes) }},
+	{path: "rules.cache_bytes", flag: "cache-bytes", standard: "1GiB", min: mib, max: 1024 * gib,
+		help: "size of all compiled modules that are kept for the next time; those of loaded rules are " +
+			"always kept",
+		to: func(c *Config) any { return bytesOf(&c.Rules.CacheBytes) }},
 
 	{path: "udp.readers", flag: "udp-readers", standard: "1", min: 1, max: 64,
 		help: "sockets for UDP, each with one reader",
@@ -395,8 +433,8 @@ func parseSize(text string) (uint64, error) {
 		if !ok {
 			continue
 		}
-		n, err := strconv.ParseUint(strings.TrimSpace(digits), 10, 31)
-		if err == nil {
+		n, err := strconv.ParseUint(strings.TrimSpace(digits), 10, 63)
+		if err == nil && n <= math.MaxInt64/u.bytes {
 			return n * u.bytes, nil
 		}
 		break
@@ -415,9 +453,9 @@ func formatSize(n int) string {
 
 // inputs are where a configuration comes from. The zero value gives the defaults.
 type inputs struct {
-	flags map[string]string           // by the flag's name: those that were given
-	env   func(string) (string, bool) // as os.LookupEnv; nil: nothing is set
-	file  string                      // YAML; empty: none
+	flags map[string]string // by the flag's name: those that were given
+	env   []string          // as os.Environ
+	file  string            // YAML; empty: none
 }
 
 // load reads the configuration: flags before the environment, the environment before the file, the
@@ -425,14 +463,12 @@ type inputs struct {
 // configuration comes back also with an error, as far as it could be read.
 func load(in inputs) (*Config, error) {
 	c := &Config{origins: make(map[string]string, len(options))}
-	if in.env == nil {
-		in.env = func(string) (string, bool) { return "", false }
-	}
+	env := newEnvironment(in.env)
 	var faults []error
 	var file yamlFile
 	if in.file != "" {
 		var err error
-		if file, err = readYAML(in.file, in.env, &c.Sink); err != nil {
+		if file, err = readYAML(in.file, env.expand, &c.Sink); err != nil {
 			faults = append(faults, err)
 		}
 	}
@@ -442,7 +478,7 @@ func load(in inputs) (*Config, error) {
 		if s, ok := file.values[o.path]; ok {
 			text, origin = s.text, s.place
 		}
-		if s, ok := in.env(o.env()); ok {
+		if s, ok := env.values[o.env()]; ok {
 			text, origin = s, "environment "+o.env()
 		}
 		if s, ok := in.flags[o.flag]; ok {
@@ -460,85 +496,181 @@ func load(in inputs) (*Config, error) {
 	if c.Bus.Shards == 0 {
 		c.Bus.Shards = min(2, goruntime.GOMAXPROCS(0))
 	}
+	faults = append(faults, env.unknown()...)
 	faults = append(faults, c.check()...)
-	if err := c.Sink.Check(); err != nil {
-		faults = append(faults, err)
-	}
+	faults = append(faults, checkSinks(&c.Sink, in.file)...)
 	return c, errors.Join(faults...)
 }
 
-// check finds the faults that lie in several values together, or outside of the configuration.
-func (c *Config) check() (faults []error) {
-	fault := func(path, format string, args ...any) {
-		faults = append(faults, fmt.Errorf("%s: %s: %w", c.origins[path], path,
-			fmt.Errorf(format, args...)))
+// environment is what the process was started with.
+type environment struct {
+	values map[string]string
+	known  map[string]bool // names that something asks for
+}
+
+func newEnvironment(list []string) *environment {
+	e := &environment{make(map[string]string), map[string]bool{
+		configEnv: true, serverEnv: true, tokenEnv: true,
+	}}
+	for _, text := range list {
+		name, value, _ := strings.Cut(text, "=")
+		e.values[name] = value
 	}
+	for i := range options {
+		e.known[options[i].env()] = true
+	}
+	return e
+}
+
+// expand looks up a variable that the configuration file names.
+func (e *environment) expand(name string) (value string, set bool) {
+	e.known[name] = true
+	value, set = e.values[name]
+	return value, set
+}
+
+// Kubernetes gives every container variables for the Services of its namespace: those of one named
+// wasmeval, or wasmeval-http, begin as ours do.
+var ofService = regexp.MustCompile(`^WASMEVAL_(.*_)?(SERVICE|PORT)(_|$)`)
+
+// unknown finds the variables that look like options and are none: a misspelt one would leave its
+// option as it is, and nobody would know.
+func (e *environment) unknown() (faults []error) {
+	_, services := e.values["KUBERNETES_SERVICE_HOST"]
+	for _, name := range slices.Sorted(maps.Keys(e.values)) {
+		if !strings.HasPrefix(name, envPrefix) || e.known[name] ||
+			services && ofService.MatchString(name) {
+			continue
+		}
+		faults = append(faults, fmt.Errorf("environment %s: unknown variable: expected %s and a "+
+			"flag's name, as `wasmeval check --options` lists them", name, envPrefix))
+	}
+	return faults
+}
+
+// checkSinks finds the faults of routes and sinks, which come from the file.
+func checkSinks(s *sink.Config, file string) (faults []error) {
+	err := s.Check()
+	if list, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, err := range list.Unwrap() {
+			faults = append(faults, fmt.Errorf("%s: %w", file, err))
+		}
+	}
+	return faults
+}
+
+// faultList gathers faults of options, with their places.
+type faultList struct {
+	c    *Config
+	list []error
+}
+
+func (f *faultList) add(path, format string, args ...any) {
+	f.list = append(f.list, fmt.Errorf("%s: %s: %w", f.c.origins[path], path,
+		fmt.Errorf(format, args...)))
+}
+
+// check finds the faults that lie in several values together, or outside of the configuration.
+func (c *Config) check() []error {
+	f := &faultList{c: c}
+	c.checkListen(f)
+	c.checkFiles(f)
+	if c.DataDir == "" {
+		f.add("data_dir", "expected the name of a folder")
+	}
+	// A record has an envelope of at most four texts beside the event's own bytes.
+	const envelopeBytes = 5 * event.MaxText
+	if most := maxRecord(c.Bus.RingBytes); c.Events.Limits.EventBytes+envelopeBytes > most {
+		f.add("events.event_bytes", "%s does not fit into a ring of %s: expected at most %d, an "+
+			"eighth of the ring less room for an envelope", formatSize(c.Events.Limits.EventBytes),
+			formatSize(c.Bus.RingBytes), most-envelopeBytes)
+	}
+	for _, one := range []struct {
+		path   string
+		fields event.Fields // that one alone
+	}{
+		{"events.id_field", event.Fields{ID: c.Events.Fields.ID}},
+		{"events.type_field", event.Fields{Type: c.Events.Fields.Type}},
+		{"events.source_field", event.Fields{Source: c.Events.Fields.Source}},
+		{"events.time_field", event.Fields{Time: c.Events.Fields.Time}},
+		{"events.key_field", event.Fields{Key: c.Events.Fields.Key}},
+	} {
+		if _, err := event.NewScanner(one.fields, event.Limits{}); err != nil {
+			f.add(one.path, "%w", err)
+		}
+	}
+	if c.Rules.EventFuel > c.Rules.SliceFuel {
+		f.add("rules.event_fuel", "%d is above slice_fuel %d: expected at most that",
+			c.Rules.EventFuel, c.Rules.SliceFuel)
+	}
+	return f.list
+}
+
+// checkListen refuses addresses that others reach without the means to keep them out.
+func (c *Config) checkListen(f *faultList) {
 	l := &c.Listen
 	loopback, err := isLoopback(l.HTTP)
 	switch {
 	case err != nil:
-		fault("listen.http", "%w", err)
+		f.add("listen.http", "%w", err)
 	case !loopback && (l.TLSCert == "" || !l.EventTokens):
-		fault("listen.http", "%q is not a loopback address: expected tls_cert, tls_key and "+
+		f.add("listen.http", "%q is not a loopback address: expected tls_cert, tls_key and "+
 			"require_token_for_events with it, or others could read along and send events", l.HTTP)
 	}
 	if l.UDP != "" {
 		loopback, err := isLoopback(l.UDP)
 		switch {
 		case err != nil:
-			fault("listen.udp", "%w", err)
+			f.add("listen.udp", "%w", err)
 		case !loopback && !l.OpenUDP:
-			fault("listen.udp", "%q is not a loopback address: expected open_udp with it, "+
+			f.add("listen.udp", "%q is not a loopback address: expected open_udp with it, "+
 				"since UDP knows neither TLS nor tokens", l.UDP)
 		}
 	}
-	if (l.TLSCert == "") != (l.TLSKey == "") {
-		fault("listen.tls_cert", "expected both tls_cert and tls_key, or none")
-	}
-	for _, f := range []struct{ path, name string }{
-		{"listen.tls_cert", l.TLSCert}, {"listen.tls_key", l.TLSKey},
-	} {
-		if f.name != "" {
-			faults = append(faults, c.checkFile(f.path, f.name)...)
+}
+
+// checkFiles looks into the files that the server will read at its start.
+func (c *Config) checkFiles(f *faultList) {
+	l := &c.Listen
+	readable := func(path, name string) bool {
+		info, err := os.Stat(name)
+		switch {
+		case err != nil:
+			f.add(path, "cannot read file %q: %w", name, errors.Unwrap(err))
+		case info.IsDir():
+			f.add(path, "cannot read file %q: it is a folder", name)
+		default:
+			return true
 		}
+		return false
 	}
 	for _, name := range l.TokenFiles {
-		faults = append(faults, c.checkFile("listen.token_files", name)...)
+		readable("listen.token_files", name)
 	}
-	if c.DataDir == "" {
-		fault("data_dir", "expected the name of a folder")
+	if (l.TLSCert == "") != (l.TLSKey == "") {
+		f.add("listen.tls_cert", "expected both tls_cert and tls_key, or none")
 	}
-	// A record has an envelope of at most four texts beside the event's own bytes.
-	const envelopeBytes = 5 * event.MaxText
-	if most := maxRecord(c.Bus.RingBytes); c.Events.Limits.EventBytes+envelopeBytes > most {
-		fault("events.event_bytes", "%s does not fit into a ring of %s: expected an eighth of the "+
-			"ring, less %s, at most", formatSize(c.Events.Limits.EventBytes), formatSize(c.Bus.RingBytes),
-			formatSize(envelopeBytes))
+	pair := 0
+	if l.TLSCert != "" && readable("listen.tls_cert", l.TLSCert) {
+		pair++
 	}
-	if _, err := event.NewScanner(c.Events.Fields, c.Events.Limits); err != nil {
-		faults = append(faults, fmt.Errorf("events: %w", err))
+	if l.TLSKey != "" && readable("listen.tls_key", l.TLSKey) {
+		pair++
 	}
-	if c.Rules.EventFuel > c.Rules.SliceFuel {
-		fault("rules.event_fuel", "%d is above slice_fuel %d: expected at most that",
-			c.Rules.EventFuel, c.Rules.SliceFuel)
+	if pair < 2 {
+		return
 	}
-	return faults
+	if _, err := tls.LoadX509KeyPair(l.TLSCert, l.TLSKey); err != nil {
+		f.add("listen.tls_cert", "cannot use %q with key %q: %w", l.TLSCert, l.TLSKey, err)
+	}
 }
 
-func (c *Config) checkFile(path, name string) []error {
-	if _, err := os.Stat(name); err != nil {
-		return []error{fmt.Errorf("%s: %s: cannot read file %q: %w", c.origins[path], path, name,
-			errors.Unwrap(err))}
-	}
-	return nil
-}
-
-// maxRecord is what bus.Ring.MaxRecord says for a ring of that size, near enough.
+// maxRecord is what bus.Ring.MaxRecord says for a ring of that size, without making one.
 func maxRecord(ringBytes int) int {
 	if ringBytes < 1 {
 		return 0
 	}
-	return min(1<<bits.Len(uint(ringBytes-1))/8, 2*mib) - 64
+	return min(1<<bits.Len(uint(ringBytes-1))/8, 2*mib-64) - 12
 }
 
 // isLoopback reports whether an address is one that only this machine reaches. The error says what

@@ -7,13 +7,19 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+
+	"wasmeval/runtime"
 )
 
 // version is set by the linker.
 var version = "devel"
 
-// run is the whole program. It returns the exit code: 0, or 1 after it printed what went wrong.
+// run is the whole program. It returns the exit code: 0, or 1 after it printed what went wrong; the
+// child that compiles modules has exit codes of its own.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == runtime.CompileVerb { // this is a child of the server
+		return runtime.CompileChild(args[1:], stdin, stdout)
+	}
 	cmd := newRoot()
 	cmd.SetArgs(args)
 	cmd.SetIn(stdin)
@@ -48,6 +54,10 @@ stream runs; verdicts go to files, webhooks and whoever listens.`,
 	return root
 }
 
+// helpOnly is what a command does that only has others below it. Without it a misspelt one would
+// get the help and exit code 0, and a script would go on.
+func helpOnly(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+
 func newServe() *cobra.Command {
 	var configured func() (*Config, error)
 	cmd := &cobra.Command{
@@ -55,7 +65,8 @@ func newServe() *cobra.Command {
 		Short: "Start the server",
 		Long: `Starts the server. Every option is a flag, an environment variable (WASMEVAL_ and the flag's
 name) and a key of the YAML file; flags win over the environment, the environment over the file.
-Routes and sinks stand in the file only. "wasmeval check --options" lists all of them.`,
+What is misspelt in any of the three is a fault. Routes and sinks stand in the file only.
+"wasmeval check --options" lists all of them.`,
 		Example: `  wasmeval serve
   wasmeval serve --config wasmeval.yaml --log-level debug
   wasmeval serve --key user.id --udp ''
@@ -91,8 +102,11 @@ func (f *flagValue) String() string {
 	return f.option.standard
 }
 
-// Set takes the text as it is.
+// Set takes the text as it is. A list that is given several times is all of them together.
 func (f *flagValue) Set(text string) error {
+	if before, ok := f.given[f.option.flag]; ok && f.option.kind() == "list" {
+		text = before + "," + text
+	}
 	f.given[f.option.flag] = text
 	return nil
 }
@@ -104,7 +118,7 @@ func (f *flagValue) Type() string { return f.option.kind() }
 // loads the configuration once the flags are parsed.
 func addConfigFlags(cmd *cobra.Command) func() (*Config, error) {
 	given := make(map[string]string)
-	file := cmd.Flags().String("config", "", "configuration file, YAML (WASMEVAL_CONFIG)")
+	file := cmd.Flags().String("config", "", "configuration file, YAML ("+configEnv+")")
 	for i := range options {
 		o := &options[i]
 		f := cmd.Flags().VarPF(&flagValue{o, given}, o.flag, "", o.help)
@@ -116,8 +130,8 @@ func addConfigFlags(cmd *cobra.Command) func() (*Config, error) {
 	return func() (*Config, error) {
 		name := *file
 		if !cmd.Flags().Changed("config") {
-			name = os.Getenv("WASMEVAL_CONFIG")
+			name = os.Getenv(configEnv)
 		}
-		return load(inputs{flags: given, env: os.LookupEnv, file: name})
+		return load(inputs{flags: given, env: os.Environ(), file: name})
 	}
 }

@@ -35,6 +35,7 @@ func newRules() *cobra.Command {
   wasmeval rules versions payment-limit
   wasmeval rules rollback payment-limit`,
 		Args: cobra.NoArgs,
+		RunE: helpOnly,
 	}
 	v := &rulesVerbs{client: addClientFlags(cmd)}
 	cmd.PersistentFlags().BoolVar(&v.asJSON, "json", false, "print the server's answer as JSON")
@@ -77,7 +78,9 @@ func (v *rulesVerbs) push() *cobra.Command {
 		Use:   "push NAME FILE.wasm",
 		Short: "Upload a module as a new version of a rule, and make it active",
 		Long: `Uploads a module. The same bytes are the same version again. Unless --no-activate is given, the
-version takes over at once, with no event lost; the answer proves it.`,
+version takes over at once, with no event lost; the answer proves it. Parameters, fuel and policy
+that are given here become the rule's whole configuration; with none of them it keeps the one it
+has. To change one of several, use configure.`,
 		Example: `  wasmeval rules push geofence geofence.wasm
   wasmeval rules push payment-limit payment-limit.wasm --param limit=500 --param currency=USD
   wasmeval rules push risky risky.wasm --no-activate --on-failure fail_closed`,
@@ -149,7 +152,8 @@ func (v *rulesVerbs) list() *cobra.Command {
 					}
 					fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", rule.Name,
 						versionOr(rule.Active, "-"), rule.Versions, ruleState(rule),
-						shortTime(rule.Updated), orDash(strings.Join(m.Match, ",")), m.Description)
+						shortTime(rule.Updated), orDash(oneLine(strings.Join(m.Match, ","))),
+						oneLine(m.Description))
 				}
 			})
 		},
@@ -195,21 +199,24 @@ func showRule(w io.Writer, r *runtime.Rule) {
 	if r.Config.OnFailure != "" {
 		fmt.Fprintf(w, "on failure\t%s\n", r.Config.OnFailure)
 	}
+	if r.Config.FailCode != 0 {
+		fmt.Fprintf(w, "fail code\t%d\n", r.Config.FailCode)
+	}
 	if r.Manifest == nil {
 		return
 	}
 	fmt.Fprintf(w, "description\t%s\nmatch\t%s\n", oneLine(r.Manifest.Description),
-		strings.Join(r.Manifest.Match, ", "))
+		oneLine(strings.Join(r.Manifest.Match, ", ")))
 	for _, f := range r.Manifest.Fields {
-		fmt.Fprintf(w, "field\t%s %s\n", f.Path, f.Type)
+		fmt.Fprintf(w, "field\t%s %s\n", oneLine(f.Path), f.Type)
 	}
 	for _, p := range r.Manifest.Params {
 		value, from := p.Default, " (default)"
 		if set, ok := r.Config.Params[p.Name]; ok {
 			value, from = set, ""
 		}
-		fmt.Fprintf(w, "param\t%s %s = %s%s: %s\n", p.Name, p.Type, orDash(string(value)), from,
-			oneLine(p.Description))
+		fmt.Fprintf(w, "param\t%s %s = %s%s: %s\n", oneLine(p.Name), p.Type,
+			orDash(oneLine(string(value))), from, oneLine(p.Description))
 	}
 }
 
@@ -476,13 +483,13 @@ func showTest(w io.Writer, t *runtime.TestVerdict) {
 		if f.Valid {
 			value = string(f.Value)
 		}
-		fmt.Fprintf(w, "  field\t%s %s\t%s\n", f.Path, f.Type, value)
+		fmt.Fprintf(w, "  field\t%s %s\t%s\n", oneLine(f.Path), f.Type, oneLine(value))
 	}
 	for _, l := range t.Logs {
 		fmt.Fprintf(w, "  log\t%s\t%s\n", l.Level, oneLine(l.Text))
 	}
 	if len(t.Payload) > 0 {
-		fmt.Fprintf(w, "  payload\t\t%s\n", t.Payload)
+		fmt.Fprintf(w, "  payload\t\t%s\n", oneLine(string(t.Payload)))
 	}
 }
 

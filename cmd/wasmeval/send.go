@@ -82,6 +82,9 @@ that the server has no room for are sent again when it says so, and only those.`
 			return errors.New("expected --rate, --batch and --retries of 0 or more, --repeat of 1 " +
 				"or more, and more than 1 with a file only")
 		}
+		if udp != "" && zip {
+			return errors.New("expected --gzip without --udp: datagrams are not compressed")
+		}
 		s := &sender{rate: rate, batch: batchFor(batch, rate)}
 		if udp != "" {
 			conn, err := net.Dial("udp", udp)
@@ -146,7 +149,7 @@ func (s *sender) run(ctx context.Context, name string, repeat int, stdin io.Read
 			break
 		}
 		s.tally.Sent += len(batch)
-		if err := s.target.send(ctx, batch, &s.tally); err != nil {
+		if err := s.target.send(ctx, batch, &s.tally); err != nil && ctx.Err() == nil {
 			return err
 		}
 	}
@@ -229,7 +232,12 @@ func readLines(ctx context.Context, name string, stdin io.Reader, lines chan<- [
 			return nil
 		}
 	}
-	if err := scan.Err(); err != nil {
+	err := scan.Err()
+	if errors.Is(err, bufio.ErrTooLong) {
+		return fmt.Errorf("cannot read events %q: expected lines of at most %s", name,
+			formatSize(maxLineBytes))
+	}
+	if err != nil {
 		return fmt.Errorf("cannot read events %q: %w", name, err)
 	}
 	return nil

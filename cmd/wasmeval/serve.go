@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	goruntime "runtime"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -108,9 +109,13 @@ func start(ctx context.Context, c *Config, out io.Writer) (s *server, err error)
 	if s.sinks, err = sink.New(c.Sink, out); err != nil {
 		return s, err
 	}
+	compile, err := compileCommand()
+	if err != nil {
+		return s, err
+	}
 	s.engine, err = runtime.Open(ctx, runtime.Config{
 		DataDir: c.DataDir, Bus: s.bus, Router: s.sinks, Limits: c.limits(), Batch: c.Bus.Batch,
-		Fields: c.Events.Fields, EventLimits: c.Events.Limits,
+		Fields: c.Events.Fields, EventLimits: c.Events.Limits, CompileCommand: compile,
 	})
 	if err != nil {
 		return s, err
@@ -136,22 +141,45 @@ func (c *Config) limits() runtime.Limits {
 	l.PayloadBytes, l.OutputBytes = r.PayloadBytes, r.OutputBytes
 	l.LogLineBytes, l.LogRate = r.LogLineBytes, r.LogRate
 	l.Rules, l.Versions = r.Rules, r.Versions
+	l.Compile = runtime.CompileLimits{
+		DataBytes: r.CompileMemoryBytes, CPU: r.CompileCPU, Wall: r.CompileTimeout,
+		Queue: r.CompileQueue, CodeBytes: r.CompiledBytes, CacheBytes: r.CacheBytes,
+	}
 	return l
 }
 
+// compileCommand makes this program the one that compiles modules.
+func compileCommand() ([]string, error) {
+	self := "/proc/self/exe" // the file that runs, also after an update has put another in its place
+	if goruntime.GOOS != "linux" {
+		var err error
+		if self, err = os.Executable(); err != nil {
+			return nil, fmt.Errorf("cannot find this program's own file: %w", err)
+		}
+	}
+	return []string{self, runtime.CompileVerb}, nil
+}
+
+// ingest is what the configuration says of the way in.
+func (c *Config) ingest() ingest.Config {
+	return ingest.Config{
+		Fields: c.Events.Fields, Limits: c.Events.Limits,
+		BodyBytes: c.Events.BodyBytes, MaxEvents: c.Events.MaxEvents,
+		MaxEvaluate: c.Evaluate.MaxEvents, EvaluateTimeout: c.Evaluate.Timeout,
+	}
+}
+
 func (s *server) newIngest() (*ingest.Ingest, error) {
-	return ingest.New(ingest.Config{
-		Bus: s.bus, Fields: s.c.Events.Fields, Limits: s.c.Events.Limits,
-		BodyBytes: s.c.Events.BodyBytes, MaxEvaluate: s.c.Evaluate.MaxEvents,
-		EvaluateTimeout: s.c.Evaluate.Timeout,
-		Open: func(n int, rule string) (ingest.Reply, error) {
-			r, err := s.engine.OpenReply(n, rule)
-			if errors.Is(err, runtime.ErrNoRule) {
-				return nil, ingest.ErrNoRule
-			}
-			return r, err
-		},
-	})
+	c := s.c.ingest()
+	c.Bus = s.bus
+	c.Open = func(n int, rule string) (ingest.Reply, error) {
+		r, err := s.engine.OpenReply(n, rule)
+		if errors.Is(err, runtime.ErrNoRule) {
+			return nil, ingest.ErrNoRule
+		}
+		return r, err
+	}
+	return ingest.New(c)
 }
 
 // listen opens the sockets and serves them.

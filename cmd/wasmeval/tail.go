@@ -50,6 +50,9 @@ it shows what matched and what failed.`,
 	f.BoolVar(&asJSON, "json", false, "print each verdict's JSON object, one a line")
 	f.IntVarP(&count, "count", "n", 0, "verdicts to show, then stop; 0: no end")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if count < 0 {
+			return errors.New("expected --count of 0 or more")
+		}
 		c, err := connect()
 		if err != nil {
 			return err

@@ -91,16 +91,16 @@ func (r *yamlReader) section(path string, n *yaml.Node, s *sink.Config) {
 		sub := strings.TrimPrefix(path+"."+name, ".")
 		option := slices.IndexFunc(options, func(o option) bool { return o.path == sub })
 		switch {
+		case !slices.Contains(keysBelow(path), name): // also listen.http, which is no path here
+			r.fault(key, sub, "unknown key: expected %s", strings.Join(keysBelow(path), ", "))
 		case sub == "routes":
 			r.decode(sub, value, reflect.ValueOf(&s.Routes).Elem())
 		case sub == "sinks":
 			r.decode(sub, value, reflect.ValueOf(&s.Sinks).Elem())
 		case option >= 0:
 			r.option(&options[option], value)
-		case slices.Contains(keysBelow(path), name):
-			r.section(sub, value, s)
 		default:
-			r.fault(key, sub, "unknown key: expected %s", strings.Join(keysBelow(path), ", "))
+			r.section(sub, value, s)
 		}
 	})
 }
@@ -134,16 +134,16 @@ func (r *yamlReader) mapping(path string, n *yaml.Node, f func(name string, key,
 	lines := make(map[string]int)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
+		if key.Kind != yaml.ScalarNode || key.Tag == "!!merge" {
+			r.fault(key, path, "%s as a key: expected a name", describe(key))
+			continue
+		}
 		sub := strings.TrimPrefix(path+"."+key.Value, ".")
 		if first, ok := lines[key.Value]; ok {
 			r.fault(key, sub, "the key is in line %d already", first)
 			continue
 		}
 		lines[key.Value] = key.Line
-		if key.Kind != yaml.ScalarNode || key.Tag == "!!merge" {
-			r.fault(key, path, "%s as a key: expected a name", describe(key))
-			continue
-		}
 		f(key.Value, key, value)
 	}
 }

@@ -91,6 +91,9 @@ var (
 	swaps      = desc("swaps_total", "Rule sets published.")
 	swapTook   = desc("swap_seconds", "From a rule set's publication until the old one was gone.")
 	programs   = desc("programs", "Modules that are compiled and loaded.")
+	compiles   = desc("compiles_total", "Modules that were to be compiled, by how it ended.", "result")
+	compTook   = desc("compile_seconds", "Run time of compiling a module that was not in the cache.")
+	evicted    = desc("compile_cache_evicted_total", "Compiled modules removed to make room for others.")
 	replyMiss  = desc("reply_misses_total", "Events whose request no longer waited for the verdicts.")
 
 	ruleVersion = desc("rule_version", "Active version of a rule; 0 for none.", "rule")
@@ -205,6 +208,11 @@ func (e emitter) engine(s *runtime.Stats) {
 	e.count(swaps, s.Swaps)
 	e.histogram(swapTook, s.SwapTook)
 	e.gauge(programs, float64(s.Programs))
+	for r := range runtime.CompileResults {
+		e.count(compiles, s.Compiles[r], r.String())
+	}
+	e.histogram(compTook, s.CompileTook)
+	e.count(evicted, s.CacheEvicted)
 	e.count(replyMiss, s.ReplyMiss)
 }
 

@@ -27,6 +27,9 @@ const (
 
 	defaultTailListeners = 64
 	defaultMaxSizeMB     = 100
+	maxSizeMB            = 1 << 20 // 1 TiB
+	maxBackups           = 1_000_000
+	maxAgeDays           = 36_500 // more than 106,751 is no time.Duration
 
 	defaultBatchMax    = 256
 	maxBatchMax        = 10_000
@@ -67,8 +70,8 @@ type SinkConfig struct {
 
 	// Path is the file of a file sink.
 	Path string `yaml:"path"`
-	// MaxSizeMB is the size in MiB from which the file is rotated; 0 means 100. This and the next
-	// three hold for the dead-letter file of a webhook too.
+	// MaxSizeMB is the size in MiB that the file does not pass, since it is rotated before; 0 means
+	// 100. This and the next three hold for the dead-letter file of a webhook too.
 	MaxSizeMB  int  `yaml:"max_size_mb"`
 	MaxBackups int  `yaml:"max_backups"`  // rotated files to keep; 0 keeps all
 	MaxAgeDays int  `yaml:"max_age_days"` // days to keep rotated files; 0 keeps them for good
@@ -86,8 +89,9 @@ type SinkConfig struct {
 	Timeout     time.Duration `yaml:"timeout"`
 	MaxAttempts int           `yaml:"max_attempts"`
 	MaxElapsed  time.Duration `yaml:"max_elapsed"`
-	// Backoff is the wait before the second attempt (200 ms); it doubles with each one after, with
-	// half of it at random.
+	// Backoff is the wait before the second attempt (200 ms); it doubles with each one after, up to
+	// 30 s, and is multiplied by a random number from 0.5 to 1.5. An answer with Retry-After says
+	// itself how long to wait; more than 1 min is taken as 1 min.
 	Backoff time.Duration `yaml:"backoff"`
 	// AllowPrivate lets the webhook be at a loopback, private or other address that is not public.
 	AllowPrivate bool `yaml:"allow_private"`
@@ -164,11 +168,14 @@ func (c *SinkConfig) check(names map[string]bool, files map[string]string) (faul
 		fault("queue_bytes %d: expected %d to %d", q, minQueueBytes, maxQueueBytes)
 	}
 	for _, n := range []struct {
-		key   string
-		value int
-	}{{"max_size_mb", c.MaxSizeMB}, {"max_backups", c.MaxBackups}, {"max_age_days", c.MaxAgeDays}} {
-		if n.value < 0 {
-			fault("%s %d: expected 0 or more", n.key, n.value)
+		key         string
+		value, most int
+	}{
+		{"max_size_mb", c.MaxSizeMB, maxSizeMB}, {"max_backups", c.MaxBackups, maxBackups},
+		{"max_age_days", c.MaxAgeDays, maxAgeDays},
+	} {
+		if n.value < 0 || n.value > n.most {
+			fault("%s %d: expected 0 to %d", n.key, n.value, n.most)
 		}
 	}
 	switch c.Type {

@@ -21,6 +21,6 @@
 // in verdicts, and pending is 0 after Close. Delivery is at least once: a webhook that takes a
 // batch and then fails to say so gets it again. Order is kept within a sink.
 //
-// Limits: 64 sinks; a verdict has at most an eighth of its sink's queue; a file has at least 1 MiB
-// before it is rotated.
+// Limits: 64 sinks; a verdict has at most an eighth of its sink's queue; a file is rotated before
+// it passes its size, 1 MiB or more, unless a single verdict is larger.
 package sink

@@ -39,7 +39,7 @@ func prefixes(texts ...string) []netip.Prefix {
 func public(ip netip.Addr) bool {
 	// An IPv4 address in IPv6 clothes is the IPv4 address; and no prefix contains one with a zone.
 	ip = ip.Unmap().WithZone("")
-	if ip.IsLoopback() || ip.IsPrivate() || ip.IsUnspecified() || ip.IsMulticast() ||
+	if !ip.IsValid() || ip.IsLoopback() || ip.IsPrivate() || ip.IsUnspecified() || ip.IsMulticast() ||
 		ip.IsLinkLocalUnicast() || ip.Is6() && !globalV6.Contains(ip) {
 		return false
 	}

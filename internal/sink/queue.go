@@ -89,7 +89,8 @@ func (q *queue) put(line []byte) {
 		}
 		return
 	}
-	if n >= q.fullAt.Load() {
+	mark := q.fullAt.Load()
+	if n >= mark || mark != math.MaxUint64 && q.crowded() {
 		select {
 		case q.full <- struct{}{}:
 		default: // the consumer has been told already
@@ -113,6 +114,12 @@ func (q *queue) run() {
 	}
 }
 
+// crowded reports whether the ring has so many bytes that waiting for more verdicts would fill it,
+// or would not make the batch larger.
+func (q *queue) crowded() bool {
+	return q.ring.UsedBytes() >= min(q.batchBytes, q.ring.SizeBytes()/2)
+}
+
 // gather waits until a batch is full, batchWait is over, or the sink is to stop.
 func (q *queue) gather() {
 	if q.batchWait == 0 {
@@ -122,11 +129,11 @@ func (q *queue) gather() {
 	case <-q.full: // left from the last time
 	default:
 	}
-	// The mark goes up before the look at routed, and put adds to routed before it looks at the
-	// mark: one of the two sees that the batch is full.
+	// The mark goes up before the look at routed and at the ring, and put adds to both before it
+	// looks at the mark: one of the two sees that the batch is full.
 	target := q.dropped() + q.ring.Released() + uint64(q.batchMax)
 	q.fullAt.Store(target)
-	if q.routed.Load() < target {
+	if q.routed.Load() < target && !q.crowded() {
 		t := time.NewTimer(q.batchWait)
 		select {
 		case <-q.full:

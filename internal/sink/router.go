@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/bits"
 	"sync"
 	"sync/atomic"
@@ -13,7 +14,7 @@ import (
 )
 
 const (
-	maxPlans = 4096 // rules whose plan is kept
+	maxPlans = 4096 // rules whose plan is kept; for others each route is asked each time
 	// abortGrace is how long Close waits, once it has aborted the deliveries, for writes that
 	// cannot be aborted: those to a file or to standard output.
 	abortGrace = time.Second
@@ -70,6 +71,9 @@ func New(c Config, stdout io.Writer) (*Router, error) {
 	}
 	if len(faults) > 0 {
 		abort()
+		for _, q := range r.queues {
+			faults = append(faults, q.out.close())
+		}
 		return nil, errors.Join(faults...)
 	}
 	for i := range c.Routes {
@@ -96,15 +100,15 @@ func (r *Router) open(ctx context.Context, c *SinkConfig, stdout io.Writer) (*qu
 	case TypeStdout:
 		q.out = &writer{q: q, w: stdout}
 	case TypeFile:
-		f, err := openFile(c.Path, c)
+		f, err := openFile(c.Path, c, q.fail)
 		if err != nil {
 			return nil, err
 		}
-		q.out = &writer{q: q, w: f}
+		q.out = &writer{q: q, w: f, file: f}
 	case TypeWebhook:
-		o := newWebhook(q, c, nil)
+		o := newWebhook(q, c)
 		if c.DeadLetter != "" {
-			if o.dead, err = openFile(c.DeadLetter, c); err != nil {
+			if o.dead, err = openFile(c.DeadLetter, c, q.fail); err != nil {
 				return nil, err
 			}
 		}
@@ -132,12 +136,27 @@ func (r *Router) Route(rule string, code int32, failed bool, line []byte) {
 
 // sinksOf returns the set of sinks for a verdict.
 func (r *Router) sinksOf(rule string, code int32, failed bool) (set uint64) {
-	p, ok := (*r.plans.Load())[rule]
+	plans := *r.plans.Load()
+	p, ok := plans[rule]
 	if !ok {
+		if len(plans) >= maxPlans {
+			return r.search(rule, code, failed)
+		}
 		p = r.makePlan(rule)
 	}
 	for _, rt := range p {
 		if rt.wantsCode(code, failed) {
+			set |= rt.sinks
+		}
+	}
+	return set
+}
+
+// search is sinksOf without a plan. Where there are more rules than plans, making room for each
+// other's plan over and over would cost far more than asking every route.
+func (r *Router) search(rule string, code int32, failed bool) (set uint64) {
+	for i := range r.routes {
+		if rt := &r.routes[i]; rt.wants(rule, code, failed) {
 			set |= rt.sinks
 		}
 	}
@@ -156,12 +175,11 @@ func (r *Router) makePlan(rule string) plan {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	old := *r.plans.Load()
-	next := make(map[string]plan, len(old)+1)
-	if len(old) < maxPlans { // else begin anew: most of these rules are gone
-		for name, p := range old {
-			next[name] = p
-		}
+	if len(old) >= maxPlans {
+		return p // others were faster
 	}
+	next := make(map[string]plan, len(old)+1)
+	maps.Copy(next, old)
 	next[rule] = p
 	r.plans.Store(&next)
 	return p
@@ -220,11 +238,14 @@ func (r *Router) leftError() error {
 	for _, q := range r.queues {
 		select {
 		case <-q.done:
+			// The queue is empty. What is pending now is in the hands of a Route that came after
+			// Close and has still to count it as dropped.
+			e.Left += q.left.Load()
 		default:
 			e.Stuck = append(e.Stuck, q.name)
+			s := q.stat()
+			e.Left += s.Left + s.Pending
 		}
-		s := q.stat()
-		e.Left += s.Left + s.Pending
 	}
 	if e.Left == 0 && e.Stuck == nil {
 		return nil

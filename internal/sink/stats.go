@@ -64,6 +64,6 @@ func (q *queue) stat() Stat {
 type TailStat struct {
 	Listeners int    // now
 	Sent      uint64 // verdicts, counted for each listener
-	Dropped   uint64 // verdicts, counted for each listener: its queue was full
+	Dropped   uint64 // verdicts, counted for each listener: its queue was full, or closed
 	Refused   uint64 // requests for which there was no place
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"wasmeval/bus"
+	"wasmeval/internal/problem"
 )
 
 const (
@@ -47,14 +48,18 @@ type Tail struct {
 }
 
 // listener is one request. Its ring is filled by route and drained by the request's goroutine,
-// which cannot wait on the ring, since it waits for the client and the heartbeat too; so it is woken
-// through kick.
+// which cannot wait on the ring, since it waits for the client and the heartbeat too; so it is
+// woken through kick.
 type listener struct {
 	filter
 	ring    *bus.Ring
 	kick    chan struct{}
 	dropped atomic.Uint64
 	control *http.ResponseController
+
+	// These belong to the request's goroutine.
+	recs [tailBatch][]byte
+	buf  []byte
 }
 
 func newTail(most int) *Tail {
@@ -116,8 +121,13 @@ func (t *Tail) Close() {
 	}
 	t.closed = true
 	close(t.stopping)
-	if t.listeners.Load() == nil {
+	ls := t.listeners.Load()
+	if ls == nil {
 		close(t.empty)
+		return
+	}
+	for _, l := range *ls {
+		l.ring.Close() // else a stream of verdicts without a gap would never let it end
 	}
 }
 
@@ -146,6 +156,7 @@ var (
 	errTailClosed = errors.New("the server is stopping")
 )
 
+// add makes the queue of a listener, once it is sure that there is a place, and enters it.
 func (t *Tail) add(l *listener) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -158,6 +169,10 @@ func (t *Tail) add(l *listener) error {
 	}
 	if len(next) >= t.max {
 		return errTailFull
+	}
+	var err error
+	if l.ring, err = bus.NewRing(tailQueueBytes); err != nil {
+		panic("BUG: " + err.Error())
 	}
 	next = append(slices.Clip(next), l)
 	t.listeners.Store(&next)
@@ -185,21 +200,20 @@ func (t *Tail) remove(l *listener) {
 func (t *Tail) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f, err := tailFilter(r.URL.RawQuery)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
+		problem.Write(w, r, http.StatusBadRequest, "query", err.Error(), nil)
 		return
 	}
-	ring, err := bus.NewRing(tailQueueBytes)
-	if err != nil {
-		panic("BUG: " + err.Error())
-	}
 	l := &listener{
-		filter: f, ring: ring, kick: make(chan struct{}, 1),
-		control: http.NewResponseController(w),
+		filter: f, kick: make(chan struct{}, 1), control: http.NewResponseController(w),
 	}
 	if err := t.add(l); err != nil {
 		t.refused.Add(1)
+		code := "closed"
+		if err == errTailFull {
+			code = "too_many_listeners"
+		}
 		w.Header().Set("Retry-After", "5")
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		problem.Write(w, r, http.StatusServiceUnavailable, code, err.Error(), nil)
 		return
 	}
 	defer t.remove(l)
@@ -217,39 +231,55 @@ func (t *Tail) stream(w http.ResponseWriter, r *http.Request, l *listener) {
 	if !t.write(w, l, []byte(": listening\n\n")) {
 		return
 	}
-	var buf []byte
-	recs := make([][]byte, tailBatch)
 	for {
-		last := false
 		select {
 		case <-r.Context().Done():
 			return
 		case <-t.stopping:
-			last = true
+			t.finish(w, l)
+			return
 		case <-tick.C:
 			if !t.write(w, l, []byte(": alive\n\n")) {
 				return
 			}
-			continue
 		case <-l.kick:
-		}
-		for {
-			n := l.ring.Next(recs)
-			lost := l.dropped.Swap(0)
-			if n == 0 && lost == 0 {
-				break
+			for more := true; more; { // what comes after the last look has a token of its own
+				n, ok := t.pass(w, l)
+				if !ok {
+					return
+				}
+				more = n > 0
 			}
-			buf = appendEvents(buf[:0], recs[:n], lost)
-			l.ring.Release()
-			if !t.write(w, l, buf) {
-				return
-			}
-			t.sent.Add(uint64(n))
 		}
-		if last {
+	}
+}
+
+// finish sends what is left. The ring is closed or about to be, so this ends; and Wait, unlike
+// Next, knows of a verdict that is being copied into the ring.
+func (t *Tail) finish(w http.ResponseWriter, l *listener) {
+	for l.ring.Wait() {
+		if _, ok := t.pass(w, l); !ok {
 			return
 		}
 	}
+	t.pass(w, l) // verdicts that were lost in the meantime
+}
+
+// pass sends the next verdicts, and how many were lost. It returns how many it sent, and whether
+// the listener is still there.
+func (t *Tail) pass(w http.ResponseWriter, l *listener) (n int, ok bool) {
+	n = l.ring.Next(l.recs[:])
+	lost := l.dropped.Swap(0)
+	if n == 0 && lost == 0 {
+		return 0, true
+	}
+	l.buf = appendEvents(l.buf[:0], l.recs[:n], lost)
+	l.ring.Release()
+	if !t.write(w, l, l.buf) {
+		return n, false
+	}
+	t.sent.Add(uint64(n))
+	return n, true
 }
 
 func appendEvents(buf []byte, recs [][]byte, lost uint64) []byte {

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
-	"gopkg.in/natefinch/lumberjack.v2"
 )
 
 const (
@@ -29,16 +28,16 @@ type webhook struct {
 	c      SinkConfig
 	client *http.Client
 
-	dead *lumberjack.Logger // nil: what is given up is dropped
-	torn bool               // of the dead-letter file
+	dead *file // nil: what is given up is dropped
+	torn bool  // of the dead-letter file
 }
 
-func newWebhook(q *queue, c *SinkConfig, dead *lumberjack.Logger) *webhook {
+func newWebhook(q *queue, c *SinkConfig) *webhook {
 	d := &net.Dialer{Timeout: c.Timeout}
 	if !c.AllowPrivate {
 		d.Control = refusePrivate
 	}
-	return &webhook{q: q, c: *c, dead: dead, client: &http.Client{
+	return &webhook{q: q, c: *c, client: &http.Client{
 		Timeout: c.Timeout,
 		Transport: &http.Transport{
 			// No proxy: it would connect to addresses that were not checked.
@@ -140,7 +139,7 @@ func judge(res *http.Response) error {
 		return backoff.Permanent(err)
 	}
 	if after := retryAfter(res.Header.Get("Retry-After"), time.Now()); after > 0 {
-		return errors.Join(err, &backoff.RetryAfterError{Duration: after})
+		return fmt.Errorf("%w, %w", err, &backoff.RetryAfterError{Duration: after})
 	}
 	return err
 }

@@ -5,10 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
-
-	"gopkg.in/natefinch/lumberjack.v2"
 )
 
 // One write takes all that is queued, up to this much.
@@ -21,7 +17,8 @@ const (
 type writer struct {
 	q    *queue
 	w    io.Writer
-	torn bool // the last write ended within a line
+	file *file // what w is; nil: standard output, which is not ours to close
+	torn bool  // the last write ended within a line
 }
 
 func (o *writer) deliver(ctx context.Context, lines []byte, n int) outcome {
@@ -37,10 +34,10 @@ func (o *writer) deliver(ctx context.Context, lines []byte, n int) outcome {
 }
 
 func (o *writer) close() error {
-	if c, ok := o.w.(*lumberjack.Logger); ok {
-		return c.Close()
+	if o.file != nil {
+		return o.file.Close()
 	}
-	return nil // standard output is not ours
+	return nil
 }
 
 // writeLines writes lines with one call and returns, if that fails, how many went out whole. What
@@ -62,22 +59,4 @@ func writeLines(w io.Writer, lines []byte, torn *bool) (whole int, err error) {
 		return bytes.Count(lines[:n], []byte{'\n'}), fmt.Errorf("cannot write verdicts: %w", err)
 	}
 	return 0, nil
-}
-
-// openFile makes a rotated file, and tries now whether it can be written.
-func openFile(path string, c *SinkConfig) (*lumberjack.Logger, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("cannot make folder of file %q: %w", path, err)
-	}
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("cannot open file %q: %w", path, err)
-	}
-	if err := f.Close(); err != nil {
-		return nil, fmt.Errorf("cannot close file %q: %w", path, err)
-	}
-	return &lumberjack.Logger{
-		Filename: path, MaxSize: c.MaxSizeMB, MaxBackups: c.MaxBackups, MaxAge: c.MaxAgeDays,
-		Compress: c.Compress,
-	}, nil
 }

@@ -1,0 +1,19 @@
+//go:build !linux
+
+package runtime
+
+import (
+	"io/fs"
+	goruntime "runtime"
+	"syscall"
+)
+
+func childAttributes() *syscall.SysProcAttr { return nil }
+
+// confine does nothing: elsewhere than on Linux the wall time is the limit, and the collector's.
+func confine(*childOrder) error { return nil }
+
+func ours(fs.FileInfo) bool { return true }
+
+// private reports whether only its owner may use a folder of this mode. Windows has no such modes.
+func private(mode fs.FileMode) bool { return goruntime.GOOS == "windows" || mode&0o077 == 0 }
