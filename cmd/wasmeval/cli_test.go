@@ -122,6 +122,8 @@ func TestRulesVerbs(t *testing.T) {
 			"param b bool = true (default)"}},
 		{"configure limit --param i=10", []string{"generation "}},
 		{"show limit", []string{"param i i64 = 10: \n", `param s utf8 = "hello"`, "fail code 9\n"}},
+		{`configure limit --on-failure default_verdict --fail-payload {"a":1}`, []string{"generation "}},
+		{"show limit", []string{"on failure default_verdict\n", "fail code 9\n", `fail payload {"a":1}`}},
 		{"configure limit --reset --param b=false", []string{"generation "}},
 		{"show limit", []string{"param i i64 = 7 (default)", "param b bool = false: \n", "!fail code"}},
 		{"test limit --events " + events, []string{"event 0: code 1, fuel ", "event 2: code 1", `"i":7`}},
@@ -171,6 +173,8 @@ func TestRulesFaults(t *testing.T) {
 		{"configure limit --param x=1", `param "x" is not declared`},
 		{"configure limit --param i=13", `(422 `}, // the module itself refuses it
 		{"configure limit --on-failure explode", "fail_open or fail_closed"},
+		{"configure limit --fail-payload 1", "default_verdict only"},
+		{"configure limit --on-failure default_verdict --fail-payload {", "expected JSON"},
 		{"push limit " + none, fmt.Sprintf("cannot read module %q: no such file or directory", none)},
 		{"push limit " + events, "no WebAssembly module"},
 		{"push limit M/badabi", "(422 bad_module)"},

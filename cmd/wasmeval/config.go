@@ -76,6 +76,9 @@ type RulesConfig struct {
 	CompileMemoryBytes, CompiledBytes, CacheBytes int
 	CompileCPU, CompileTimeout                    time.Duration
 	CompileQueue                                  int
+
+	QuarantineInRow, QuarantinePercent int
+	QuarantineWait, QuarantineMaxWait  time.Duration
 }
 
 // UDPConfig is for the UDP listener.
@@ -258,6 +261,21 @@ var options = []option{
 		help: "size of all compiled modules that are kept for the next time; those of loaded rules are " +
 			"always kept",
 		to: func(c *Config) any { return bytesOf(&c.Rules.CacheBytes) }},
+
+	{path: "rules.quarantine_in_row", flag: "quarantine-in-row", standard: "20", max: 1_000_000,
+		help: "failures in a row after which a rule is not called for a while; 0: never for these",
+		to:   func(c *Config) any { return &c.Rules.QuarantineInRow }},
+	{path: "rules.quarantine_percent", flag: "quarantine-percent", standard: "10", max: 100,
+		help: "the same for failures among the last 1,000 evaluations, in percent; 0: never for these",
+		to:   func(c *Config) any { return &c.Rules.QuarantinePercent }},
+	{path: "rules.quarantine_wait", flag: "quarantine-wait", standard: "1s",
+		max:  uint64(24 * time.Hour),
+		help: "for how long; it doubles with each try that fails",
+		to:   func(c *Config) any { return &c.Rules.QuarantineWait }},
+	{path: "rules.quarantine_max_wait", flag: "quarantine-max-wait", standard: "5m0s",
+		max:  uint64(24 * time.Hour),
+		help: "up to so long",
+		to:   func(c *Config) any { return &c.Rules.QuarantineMaxWait }},
 
 	{path: "udp.readers", flag: "udp-readers", standard: "1", min: 1, max: 64,
 		help: "sockets for UDP, each with one reader",
@@ -598,6 +616,10 @@ func (c *Config) check() []error {
 		if _, err := event.NewScanner(one.fields, event.Limits{}); err != nil {
 			f.add(one.path, "%w", err)
 		}
+	}
+	if c.Rules.QuarantineWait > c.Rules.QuarantineMaxWait {
+		f.add("rules.quarantine_wait", "%v is above quarantine_max_wait %v: expected at most that",
+			c.Rules.QuarantineWait, c.Rules.QuarantineMaxWait)
 	}
 	if c.Rules.EventFuel > c.Rules.SliceFuel {
 		f.add("rules.event_fuel", "%d is above slice_fuel %d: expected at most that",

@@ -13,16 +13,18 @@ import (
 // mayImport is which of the project's own folders each folder's code may import; tests of a folder may
 // import more.
 var mayImport = map[string][]string{
-	"bus":              {},
-	"runtime/meter":    {},
-	"internal/event":   {},
-	"internal/problem": {},
-	"internal/auth":    {"internal/problem"},
-	"internal/sink":    {"bus", "internal/problem"},
-	"internal/metrics": {"bus", "runtime"},
-	"runtime":          {"bus", "internal/event", "runtime/meter"},
-	"ingest":           {"bus", "internal/event", "internal/problem", "internal/auth"},
-	"httpapi":          {"bus", "runtime", "internal/auth", "internal/problem"},
+	"bus":                  {},
+	"runtime/meter":        {},
+	"internal/event":       {},
+	"internal/problem":     {},
+	"internal/auth":        {"internal/problem"},
+	"internal/sink":        {"bus", "internal/problem"},
+	"internal/metrics":     {"bus", "runtime"},
+	"internal/hostile":     {},
+	"internal/hostile/gen": {"internal/hostile"},
+	"runtime":              {"bus", "internal/event", "runtime/meter"},
+	"ingest":               {"bus", "internal/event", "internal/problem", "internal/auth"},
+	"httpapi":              {"bus", "runtime", "internal/auth", "internal/problem"},
 	"cmd/wasmeval": {"bus", "runtime", "runtime/meter", "ingest", "httpapi", "internal/auth",
 		"internal/event", "internal/metrics", "internal/problem", "internal/sink"},
 }

@@ -168,6 +168,8 @@ func ruleState(r *runtime.Rule) string {
 		return "disabled"
 	case r.Active == 0:
 		return "inactive"
+	case r.Quarantine != nil:
+		return "quarantined"
 	}
 	return "active"
 }
@@ -201,6 +203,13 @@ func showRule(w io.Writer, r *runtime.Rule) {
 	}
 	if r.Config.FailCode != 0 {
 		fmt.Fprintf(w, "fail code\t%d\n", r.Config.FailCode)
+	}
+	if r.Config.FailPayload != nil {
+		fmt.Fprintf(w, "fail payload\t%s\n", r.Config.FailPayload)
+	}
+	if q := r.Quarantine; q != nil {
+		fmt.Fprintf(w, "quarantined\tsince %s, until %s, after %d tries: %s\n", shortTime(q.Since),
+			shortTime(q.Until), q.Tries, oneLine(q.Reason.Error()))
 	}
 	if r.Manifest == nil {
 		return
@@ -304,7 +313,7 @@ default.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !reset && !config.given(cmd) {
 				return errors.New("nothing to change: expected --param, --fuel, --on-failure, " +
-					"--fail-code or --reset")
+					"--fail-code, --fail-payload or --reset")
 			}
 			what := fmt.Sprintf("configure rule %q", args[0])
 			c, err := v.client()
@@ -342,17 +351,21 @@ type ruleConfigFlags struct {
 	fuel      uint64
 	onFailure string
 	failCode  int32
+	instead   string
 }
 
 func (f *ruleConfigFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&f.params, "param", nil,
 		`parameter as name=value, any number of times; a value that is JSON is taken as such`)
 	cmd.Flags().Uint64Var(&f.fuel, "fuel", 0, "fuel for one event; 0: the server's default")
-	cmd.Flags().StringVar(&f.onFailure, "on-failure", "", "fail_open or fail_closed")
-	cmd.Flags().Int32Var(&f.failCode, "fail-code", 0, "code of a failure under fail_closed; 0: 1")
+	cmd.Flags().StringVar(&f.onFailure, "on-failure", "", "fail_open, fail_closed or default_verdict")
+	cmd.Flags().Int32Var(&f.failCode, "fail-code", 0,
+		"code of a failure under fail_closed, where 0 is 1, and default_verdict")
+	cmd.Flags().StringVar(&f.instead, "fail-payload", "",
+		"payload of a failure under default_verdict, JSON")
 }
 
-var ruleConfigNames = []string{"param", "fuel", "on-failure", "fail-code"}
+var ruleConfigNames = []string{"param", "fuel", "on-failure", "fail-code", "fail-payload"}
 
 func (f *ruleConfigFlags) given(cmd *cobra.Command) bool {
 	return slices.ContainsFunc(ruleConfigNames, cmd.Flags().Changed)
@@ -382,6 +395,11 @@ func (f *ruleConfigFlags) apply(cmd *cobra.Command, c *runtime.RuleConfig) error
 	}
 	if cmd.Flags().Changed("fail-code") {
 		c.FailCode = f.failCode
+	}
+	if cmd.Flags().Changed("fail-payload") {
+		if c.FailPayload = json.RawMessage(f.instead); !json.Valid(c.FailPayload) {
+			return fmt.Errorf("--fail-payload %q: expected JSON", f.instead)
+		}
 	}
 	return nil
 }

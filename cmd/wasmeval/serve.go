@@ -145,6 +145,10 @@ func (c *Config) limits() runtime.Limits {
 		DataBytes: r.CompileMemoryBytes, CPU: r.CompileCPU, Wall: r.CompileTimeout,
 		Queue: r.CompileQueue, CodeBytes: r.CompiledBytes, CacheBytes: r.CacheBytes,
 	}
+	l.Quarantine = runtime.QuarantineLimits{
+		InRow: r.QuarantineInRow, Percent: r.QuarantinePercent,
+		Wait: r.QuarantineWait, MaxWait: r.QuarantineMaxWait,
+	}
 	return l
 }
 

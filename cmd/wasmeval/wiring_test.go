@@ -106,6 +106,10 @@ func everything(t *testing.T) map[string]string {
 		"rules.compile_queue":             "13",
 		"rules.compiled_bytes":            "1MiB",
 		"rules.cache_bytes":               "5MiB",
+		"rules.quarantine_in_row":         "5",
+		"rules.quarantine_percent":        "6",
+		"rules.quarantine_wait":           "7s",
+		"rules.quarantine_max_wait":       "8m",
 		"udp.readers":                     "2",
 		"udp.receive_buffer_bytes":        "64KiB",
 		"evaluate.timeout":                "7s",
@@ -361,6 +365,10 @@ var arrivals = map[string]func(*secured){
 	"rules.compile_queue":        (*secured).checkLimits,
 	"rules.compiled_bytes":       (*secured).checkLimits,
 	"rules.cache_bytes":          (*secured).checkLimits,
+	"rules.quarantine_in_row":    (*secured).checkLimits,
+	"rules.quarantine_percent":   (*secured).checkLimits,
+	"rules.quarantine_wait":      (*secured).checkLimits,
+	"rules.quarantine_max_wait":  (*secured).checkLimits,
 	"udp.readers": func(s *secured) {
 		if n := s.udp.Stats().Sockets; n != 2 && goruntime.GOOS == "linux" {
 			s.t.Errorf("there are %d sockets", n)
@@ -472,6 +480,8 @@ func (s *secured) checkLimits() {
 	want.LogLineBytes, want.LogRate = 100, 3
 	want.Compile = runtime.CompileLimits{DataBytes: 300 << 20, CPU: 11 * time.Second,
 		Wall: 12 * time.Second, Queue: 13, CodeBytes: 1 << 20, CacheBytes: 5 << 20}
+	want.Quarantine = runtime.QuarantineLimits{InRow: 5, Percent: 6, Wait: 7 * time.Second,
+		MaxWait: 8 * time.Minute}
 	if got := s.c.limits(); got != want {
 		s.t.Errorf("the engine's limits are %+v, expected %+v", got, want)
 	}
