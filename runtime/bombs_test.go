@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -33,7 +34,9 @@ func madeModule(description string, bodies ...[]byte) []byte {
 		}
 		return append(b, byte(v))
 	}
-	types := [][]byte{{0x60, 0, 1, 0x7f}, {0x60, 0, 1, 0x7e}, {0x60, 1, 0x7f, 1, 0x7f}, {0x60, 0, 0}}
+	hundred := slices.Concat([]byte{0x60, 100}, bytes.Repeat([]byte{0x7f}, 100), []byte{0})
+	types := [][]byte{{0x60, 0, 1, 0x7f}, {0x60, 0, 1, 0x7e}, {0x60, 1, 0x7f, 1, 0x7f}, {0x60, 0, 0},
+		hundred} // for pedanticModule
 	functions := [][]byte{{0}, {1}, {2}, {2}}
 	codes := [][]byte{
 		body(0x41, 1), body(konst(place<<32 | int64(len(manifest)))...),
@@ -55,8 +58,8 @@ func madeModule(description string, bodies ...[]byte) []byte {
 // i32Locals begins a body that has n of them.
 func i32Locals(n int) []byte { return append(append([]byte{1}, leb(n)...), 0x7f) }
 
-// slowModule takes minutes to compile and little memory: nested loops that each set a local, so that
-// each loop has to merge each local's values.
+// slowModule takes minutes to compile and little memory: nested loops that each set a local, so
+// that each loop has to merge each local's values.
 func slowModule() []byte {
 	const depth, locals = 900, 1000
 	b := i32Locals(locals)
@@ -71,11 +74,24 @@ func slowModule() []byte {
 	return madeModule("slow", append(b, 0x0b))
 }
 
+// pedanticModule is compiled at once, since nothing in it is ever reached, but takes long to
+// validate: jump tables whose targets take a hundred values each.
+func pedanticModule() []byte {
+	const tables, targets = 40, 20_000
+	values := bytes.Repeat([]byte{0x41, 0}, 100) // i32.const 0
+	// loop of type 4; unreachable
+	b := slices.Concat(i32Locals(1), values, []byte{0x03, 4, 0x00})
+	table := slices.Concat(values, []byte{0x41, 0, 0x0e}, leb(targets), make([]byte, targets+1))
+	b = append(b, bytes.Repeat(table, tables)...)
+	return madeModule("pedantic", append(b, 0x0b, 0x0b))
+}
+
 // fatModule takes gigabytes to compile: jump tables, each of whose targets becomes a block.
 func fatModule() []byte {
 	const depth, tables, targets = 100, 50, 20_000
 	var table []byte
-	table = slices.Concat([]byte{0x02, 0x40, 0x20, 0, 0x0e}, leb(targets)) // block; local.get 0; br_table
+	// block; local.get 0; br_table
+	table = slices.Concat([]byte{0x02, 0x40, 0x20, 0, 0x0e}, leb(targets))
 	for i := range targets {
 		table = append(table, byte(i%depth))
 	}

@@ -21,25 +21,30 @@ import (
 	"github.com/tetratelabs/wazero"
 )
 
-// codeCache is the folder of compiled modules. An entry is wazero's file and a record of ours beside
-// it. wazero finds its file by name and runs what is in it: it checks a CRC of the code, but not that
-// the file belongs to its name, nor the tables around the code. So no entry is loaded whose bytes are
-// not those that the record names, and none that others could have written.
+// codeCache is the folder of compiled modules. An entry is wazero's file and a record of ours
+// beside it. wazero finds its file by name and runs what is in it: it checks a CRC of the code, but
+// not that the file belongs to its name, nor the tables around the code. So no entry is loaded
+// whose bytes are not those that the record names, and none that others could have written.
 //
 //	cache/wazero-v1.12.0-amd64-linux/<wazero's key>   the code
-//	cache/wazero-v1.12.0-amd64-linux/<key>.json       its record; key is the rewritten module's SHA-256
+//	cache/wazero-v1.12.0-amd64-linux/<key>.json       its record
 //	cache/compile-*                                   what is being compiled
 //
-// All methods may be called from any goroutine. Only one process may use a folder, which the lock on
-// the registry beside it sees to.
+// The key of a record is the SHA-256 of the rewritten module, of which the rewriter's version and
+// limits are a part.
+//
+// All methods may be called from any goroutine. Only one process may use a folder, which the lock
+// on the registry beside it sees to.
 type codeCache struct {
 	root string
 	dir  string // of the entries: wazero names it by its version, the architecture and the system
 	most int64  // bytes of all entries; those of loaded programs are kept all the same
 
-	mu      sync.Mutex     // no entry comes or goes while another is checked and loaded
-	pinned  map[digest]int // programs by the key of their entry
+	mu      sync.Mutex // no entry comes or goes while another is checked and loaded
 	evicted atomic.Uint64
+
+	pins   sync.Mutex
+	pinned map[digest]int // programs by the key of their entry
 }
 
 // entryRecord is what we know of an entry.
@@ -91,8 +96,8 @@ func openCodeCache(root string, most int64) (*codeCache, error) {
 	return c, nil
 }
 
-// ownFolder makes a folder that is ours alone. If others could read it they no longer can; what they
-// could have written is removed.
+// ownFolder makes a folder that is ours alone. If others could read it they no longer can; what
+// they could have written is removed.
 func ownFolder(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("cannot make folder %q: %w", dir, err)
@@ -311,17 +316,23 @@ func (c *codeCache) install(key digest, workspace string) error {
 
 // pin keeps the entry for key from being removed for its age, until unpin.
 func (c *codeCache) pin(key digest) {
-	c.mu.Lock()
+	c.pins.Lock()
 	c.pinned[key]++
-	c.mu.Unlock()
+	c.pins.Unlock()
 }
 
 func (c *codeCache) unpin(key digest) {
-	c.mu.Lock()
+	c.pins.Lock()
 	if c.pinned[key]--; c.pinned[key] == 0 {
 		delete(c.pinned, key)
 	}
-	c.mu.Unlock()
+	c.pins.Unlock()
+}
+
+func (c *codeCache) isPinned(key digest) bool {
+	c.pins.Lock()
+	defer c.pins.Unlock()
+	return c.pinned[key] > 0
 }
 
 // trim makes the entries fit. Programs that are loaded have pinned theirs.
@@ -347,7 +358,7 @@ func (c *codeCache) evict() {
 			continue // use removes it
 		}
 		total += rec.Bytes
-		if c.pinned[key] == 0 {
+		if !c.isPinned(key) {
 			list = append(list, entry{key, used, rec.Bytes})
 		}
 	}

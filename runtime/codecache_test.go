@@ -71,8 +71,8 @@ func read(t *testing.T, name string) []byte {
 	return text
 }
 
-// A damaged or foreign entry is removed and compiled again, whether it is found at the start or while
-// the server runs; the rules work on.
+// A damaged or foreign entry is removed and compiled again, whether it is found at the start or
+// while the server runs; the rules work on.
 func TestDamagedEntries(t *testing.T) {
 	flip := func(at func(text []byte) int) func(*testing.T, string, string) {
 		return func(t *testing.T, entry, _ string) {
@@ -130,7 +130,8 @@ func TestDamagedEntries(t *testing.T) {
 	}
 }
 
-// Two modules' entries, sound each, under each other's name: whoever runs the one would get the other.
+// Two modules' entries, sound each, under each other's name: whoever runs the one would get the
+// other.
 func TestSwappedEntries(t *testing.T) {
 	dir := t.TempDir()
 	f := openJailed(t, dir, roomy(), CompileVerb)
@@ -171,7 +172,8 @@ func TestRestartFromCache(t *testing.T) {
 	}
 	f.compiles(map[CompileResult]uint64{CompileDone: rules})
 	f.stop()
-	f = openWith(t, Config{DataDir: dir, Limits: DefaultLimits(), CompileCommand: []string{"/nowhere"}})
+	f = openWith(t, Config{DataDir: dir, Limits: DefaultLimits(),
+		CompileCommand: []string{"/nowhere"}})
 	f.compiles(map[CompileResult]uint64{CompileCached: rules})
 	for _, r := range f.Rules() {
 		if r.Error != "" {
@@ -186,7 +188,8 @@ func TestRestartFromCache(t *testing.T) {
 	text := logged(t)
 	f = openJailed(t, dir, roomy(), CompileVerb)
 	f.compiles(map[CompileResult]uint64{CompileDone: rules})
-	if want := fmt.Sprintf("not in the compilation cache\" modules=%d", rules); !strings.Contains(text(), want) {
+	want := fmt.Sprintf("not in the compilation cache\" modules=%d", rules)
+	if !strings.Contains(text(), want) {
 		t.Errorf("the log does not say %q: %s", want, text())
 	}
 }
@@ -288,14 +291,15 @@ func TestEviction(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := f.Put(context.Background(), "loaded", madeModule("0"), PutOptions{Activate: true}); err != nil {
+	_, err := f.Put(context.Background(), "loaded", madeModule("0"), PutOptions{Activate: true})
+	if err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Stat(entries(t, dir)[0])
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.compiler.cache.most = 3 * info.Size() // the modules differ in one byte of data, the code in none
+	f.compiler.cache.most = 3 * info.Size() // the modules differ in one byte of their data
 	old := time.Now().Add(-time.Hour)
 	age := func(back time.Duration) {
 		for key, used := range f.compiler.cache.records() {
@@ -326,6 +330,7 @@ func TestEviction(t *testing.T) {
 	try("2")
 	f.compiles(map[CompileResult]uint64{CompileDone: 5, CompileCached: 2})
 	f.stop()
-	f = openWith(t, Config{DataDir: dir, Limits: DefaultLimits(), CompileCommand: []string{"/nowhere"}})
+	f = openWith(t, Config{DataDir: dir, Limits: DefaultLimits(),
+		CompileCommand: []string{"/nowhere"}})
 	f.compiles(map[CompileResult]uint64{CompileCached: 1})
 }

@@ -33,9 +33,9 @@ var compileResultNames = [CompileResults]string{"cached", "compiled", "refused",
 // String is the result's name in metrics.
 func (r CompileResult) String() string { return compileResultNames[r] }
 
-// compiler turns rewritten modules into machine code: in the jail, which leaves it in the cache, from
-// where this process loads it. This process itself compiles no module. All methods may be called from
-// any goroutine.
+// compiler turns rewritten modules into machine code: in the jail, which leaves it in the cache,
+// from where this process loads it. This process itself compiles no module. All methods may be
+// called from any goroutine.
 type compiler struct {
 	wasm  wazero.Runtime
 	cache *codeCache
@@ -107,7 +107,8 @@ func (c *compiler) intoCache(ctx context.Context, key digest, code []byte) error
 }
 
 // load loads a module from the cache, or returns errNoEntry.
-func (c *compiler) load(ctx context.Context, key digest, code []byte) (m wazero.CompiledModule, err error) {
+func (c *compiler) load(ctx context.Context, key digest, code []byte) (
+	m wazero.CompiledModule, err error) {
 	err = c.cache.use(key, func() error {
 		m, err = loadCompiled(ctx, c.wasm, code)
 		return err

@@ -167,7 +167,8 @@ func (e *Engine) openCompiler(ctx context.Context, c *Config) error {
 		return fmt.Errorf("cannot open compilation cache %q: %w", dir, err)
 	}
 	e.wasm = newWasm(ctx, e.cache, pages)
-	e.compiler = &compiler{wasm: e.wasm, cache: entries, jail: newJail(c.CompileCommand, limits, pages)}
+	e.compiler = &compiler{wasm: e.wasm, cache: entries,
+		jail: newJail(c.CompileCommand, limits, pages)}
 	return instantiateHost(ctx, e.wasm)
 }
 

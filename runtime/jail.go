@@ -20,12 +20,12 @@ import (
 	"github.com/tetratelabs/wazero"
 )
 
-// CompileLimits bound what compiling a module may cost. Compiling cannot be cancelled, and takes time
-// and memory out of all proportion to some modules: 33 KB are enough for more than a minute, 300 KB
-// for gigabytes. So it is done in a child process, one at a time, which has these limits.
+// CompileLimits bound what compiling a module may cost. Compiling cannot be cancelled, and takes
+// time and memory out of all proportion to some modules: 33 KB are enough for more than a minute,
+// 300 KB for gigabytes. So it is done in a child process, one at a time, which has these limits.
 type CompileLimits struct {
 	DataBytes int           // memory of the child, beyond what the empty program has
-	CPU       time.Duration // rounded up to seconds
+	CPU       time.Duration // rounded up to seconds; a tenth of it for loading the result
 	Wall      time.Duration // also how long a module waits for its turn
 	Queue     int           // modules that wait for their turn
 	CodeBytes int           // of one compiled module
@@ -109,8 +109,8 @@ func errStopping() error { return errorf(ShuttingDown, "the server is stopping")
 // leave ends a turn.
 func (j *jail) leave() { <-j.turn }
 
-// childOrder is what the child is to do: the modules's bytes come by its standard input, and it works
-// in its current folder.
+// childOrder is what the child is to do: the module's bytes come by its standard input, and it
+// works in its current folder.
 type childOrder struct {
 	ModuleBytes int `json:"module_bytes"`
 	MemoryPages int `json:"memory_pages"`
@@ -119,12 +119,12 @@ type childOrder struct {
 	CodeBytes   int `json:"code_bytes"`
 }
 
-// The exit codes of the child. With all but the first it says why on its standard output.
+// The exit codes of the child. Why, stands on its standard output, where that is not clear.
 const (
 	childDone     = 0
 	childRefused  = 10 // the module is not valid
 	childTooLarge = 11 // the compiled module is larger than CodeBytes
-	childTooLong  = 12 // it takes more than CPU
+	childTooLong  = 12 // it takes more than CPU, or loading it more than a tenth of that
 	childFailed   = 13 // it is not the module's fault
 )
 
@@ -207,6 +207,9 @@ func (j *jail) verdict(code int, text string) error {
 	case childTooLarge:
 		return tooDear("the result has more than %d bytes", j.limits.CodeBytes)
 	case childTooLong:
+		if text != "" {
+			return tooDear("%s", text)
+		}
 		return tooDear("it takes more than %d s of CPU time", j.limits.cpuSeconds())
 	}
 	return fmt.Errorf("cannot compile: %s", text)
@@ -290,9 +293,32 @@ func CompileChild(args []string, in io.Reader, out io.Writer) int {
 	if _, err := io.ReadFull(in, code); err != nil {
 		return fail(fmt.Errorf("cannot read the module: %w", err))
 	}
-	result, text := compileInto(context.Background(), ".", order.MemoryPages, code)
+	ctx := context.Background()
+	result, text := compileInto(ctx, ".", order.MemoryPages, code)
+	if result == childDone {
+		result, text = loadFrom(ctx, ".", &order, code)
+	}
 	_, _ = io.WriteString(out, text) // nobody is left to tell it to
 	return result
+}
+
+// loadFrom loads what was compiled, as the server will do. wazero validates a module each time, and
+// some take it long for what they are; the server may spend a tenth of CPU on it.
+func loadFrom(ctx context.Context, dir string, order *childOrder, code []byte) (int, string) {
+	cache, err := wazero.NewCompilationCacheWithDir(dir)
+	if err != nil {
+		return childFailed, err.Error()
+	}
+	wasm := newWasm(ctx, cache, order.MemoryPages)
+	most := time.Duration(order.CPUSeconds) * time.Second / 10
+	begun := usedCPU()
+	if _, err := loadCompiled(ctx, wasm, code); err != nil {
+		return childFailed, "cannot load what was compiled: " + err.Error()
+	}
+	if usedCPU()-begun > most {
+		return childTooLong, fmt.Sprintf("loading it takes more than %v of CPU time", most)
+	}
+	return childDone, ""
 }
 
 // compileInto compiles code into a wazero cache in dir. It returns an exit code of the child and

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -70,6 +71,13 @@ func dataBytes() (uint64, error) {
 		}
 	}
 	return 0, fmt.Errorf("/proc/self/status has no VmData")
+}
+
+// usedCPU is what this process has used.
+func usedCPU() time.Duration {
+	var u unix.Rusage
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &u) // cannot fail for oneself
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // ours reports whether a file belongs to the user of this process.

@@ -148,7 +148,8 @@ func (f *fixture) compiles(want map[CompileResult]uint64) {
 	for _, c := range s.CompileTook.Counts {
 		n += c
 	}
-	if ran := want[CompileDone] + want[CompileRefused] + want[CompileFailed]; n > ran || n < want[CompileDone] {
+	ran := want[CompileDone] + want[CompileRefused] + want[CompileFailed]
+	if n > ran || n < want[CompileDone] {
 		f.t.Errorf("%d times in the histogram, expected those of at most %d children", n, ran)
 	}
 }
@@ -181,8 +182,8 @@ func memory(t *testing.T, field string) int {
 	return 0
 }
 
-// A module that costs too much is refused, with the limit's name. The module behind it waits, and is
-// compiled. The server's own memory stays as it was.
+// A module that costs too much is refused, with the limit's name. The module behind it waits, and
+// is compiled. The server's own memory stays as it was.
 func TestBombs(t *testing.T) {
 	for name, c := range map[string]struct {
 		code  []byte
@@ -225,6 +226,28 @@ func TestWallTime(t *testing.T) {
 	f := openJailed(t, t.TempDir(), limits, CompileVerb)
 	wantError(t, f.validate(t.Context(), slowModule())(), BadModule, "takes longer than 300ms")
 	f.compiles(map[CompileResult]uint64{CompileRefused: 1})
+}
+
+// What takes long to load would hold up the server at each start.
+func TestLoadTime(t *testing.T) {
+	order := childOrder{MemoryPages: 10, CPUSeconds: 1}
+	for _, c := range []struct {
+		code []byte
+		want int
+	}{{pedanticModule(), childTooLong}, {module(t, "always"), childDone}} {
+		dir := t.TempDir()
+		if result, text := compileInto(t.Context(), dir, 10, c.code); result != childDone {
+			t.Fatal(result, text)
+		}
+		if result, text := loadFrom(t.Context(), dir, &order, c.code); result != c.want {
+			t.Errorf("result %d %s, expected %d", result, text, c.want)
+		}
+	}
+	// Without an entry nothing is compiled in its place.
+	result, text := loadFrom(t.Context(), t.TempDir(), &order, module(t, "always"))
+	if result != childFailed {
+		t.Errorf("result %d %s, expected %d", result, text, childFailed)
+	}
 }
 
 func TestCompiledTooLarge(t *testing.T) {
@@ -321,7 +344,7 @@ func TestChildCrashes(t *testing.T) {
 
 func TestNoCompiler(t *testing.T) {
 	l := DefaultLimits()
-	f := openWith(t, Config{DataDir: t.TempDir(), Limits: l, CompileCommand: []string{"/nowhere/at/all"}})
+	f := openWith(t, Config{DataDir: t.TempDir(), Limits: l, CompileCommand: []string{"/nowhere"}})
 	err := f.validate(t.Context(), module(t, "always"))()
 	var fault *Error
 	if err == nil || errors.As(err, &fault) {
@@ -409,8 +432,9 @@ func TestOneModuleOnce(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if s := f.Stats(); s.Compiles[CompileDone] != 1 || s.Compiles[CompileRefused]+s.Compiles[CompileBusy] != 0 {
-		t.Errorf("compiles %v, expected one", s.Compiles)
+	s := f.Stats().Compiles
+	if s[CompileDone] != 1 || s[CompileRefused]+s[CompileBusy] != 0 {
+		t.Errorf("compiles %v, expected one", s)
 	}
 }
 

@@ -51,8 +51,8 @@ type making struct {
 }
 
 // get returns the program of a module, which the caller must put back. It is a BadModule error if
-// the module is refused, and Busy if too many modules wait to be compiled. Where several ask for the
-// same module at once, one makes it.
+// the module is refused, and Busy if too many modules wait to be compiled. Where several ask for
+// the same module at once, one makes it.
 func (p *programs) get(ctx context.Context, code []byte) (*program, error) {
 	sha := digest(sha256.Sum256(code))
 	for {

@@ -33,7 +33,8 @@ func TestServeCompilesInChild(t *testing.T) {
 	dir := t.TempDir()
 	p := launch(t, dir)
 	p.upload("r", "always")
-	compiled, cached := `wasmeval_compiles_total{result="compiled"}`, `wasmeval_compiles_total{result="cached"}`
+	const compiled = `wasmeval_compiles_total{result="compiled"}`
+	const cached = `wasmeval_compiles_total{result="cached"}`
 	if a, b := p.metric(compiled), p.metric(cached); a != 1 || b != 0 {
 		t.Errorf("compiled %d, cached %d, expected 1 and 0", a, b)
 	}
@@ -51,7 +52,7 @@ func TestServeCompilesInChild(t *testing.T) {
 func TestServeLimitsCompiling(t *testing.T) {
 	p := launch(t, t.TempDir(), "--compile-timeout", "1ms")
 	status, text := p.call("PUT", "/v1/rules/r", "application/wasm", readModule(t, "always"))
-	if status != 422 || !bytes.Contains(text, []byte("it cannot be compiled: it takes longer than 1ms")) {
+	if status != 422 || !bytes.Contains(text, []byte("cannot be compiled: it takes longer than 1ms")) {
 		t.Errorf("%d %s", status, text)
 	}
 	if n := p.metric(`wasmeval_compiles_total{result="refused"}`); n != 1 {
@@ -62,12 +63,12 @@ func TestServeLimitsCompiling(t *testing.T) {
 // The verb of the child is for nobody else.
 func TestCompileVerbIsHidden(t *testing.T) {
 	var out, errs bytes.Buffer
-	if code := run(context.Background(), []string{"--help"}, strings.NewReader(""), &out, &errs); code != 0 ||
-		strings.Contains(out.String(), "compile-child") {
+	code := run(context.Background(), []string{"--help"}, strings.NewReader(""), &out, &errs)
+	if code != 0 || strings.Contains(out.String(), "compile-child") {
 		t.Errorf("exit code %d: %s %s", code, &out, &errs)
 	}
 	out.Reset()
-	code := run(context.Background(), []string{"compile-child"}, strings.NewReader(""), &out, &errs)
+	code = run(context.Background(), []string{"compile-child"}, strings.NewReader(""), &out, &errs)
 	if code == 0 || !strings.Contains(out.String(), "not for use by hand") {
 		t.Errorf("exit code %d: %s", code, &out)
 	}
@@ -90,8 +91,8 @@ func childOf(parent int) int {
 	return 0
 }
 
-// kill -9 of the server ends the child with it: what it was compiling is left half done, and removed
-// at the next start.
+// kill -9 of the server ends the child with it: what it was compiling is left half done, and
+// removed at the next start.
 func TestKillWhileCompiling(t *testing.T) {
 	large, err := os.ReadFile("../../rules-sdk/go/examples/payment-limit/payment-limit.wasm")
 	if err != nil {

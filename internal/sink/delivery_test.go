@@ -93,7 +93,7 @@ func TestManyRules(t *testing.T) {
 	if n := len(*r.plans.Load()); n != maxPlans {
 		t.Errorf("%d plans are kept, expected %d", n, maxPlans)
 	}
-	if n := testing.AllocsPerRun(100, func() { r.Wants("unknown", 1, false) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { r.Wants("unknown7", 1, false) }); n != 0 {
 		t.Errorf("%v allocations for a rule without a plan", n)
 	}
 	mustClose(t, r)

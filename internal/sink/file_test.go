@@ -110,10 +110,11 @@ func TestBackupNames(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "v.ndjson")
 	f, told := testFile(t, path, 10, SinkConfig{})
 	want := make([]string, 200)
+	ahead := time.Now().Add(time.Hour)
 	for i := range want {
 		want[i] = fmt.Sprintf("line %05d", i)
 		if i == 100 {
-			f.last = time.Now().Add(time.Hour) // as if the clock was an hour ahead until now
+			f.last = ahead // as if the clock was an hour ahead until now
 		}
 		write(t, f, want[i]+"\n")
 	}
@@ -126,7 +127,7 @@ func TestBackupNames(t *testing.T) {
 
 	// Another process, whose clock is behind, finds names taken.
 	f, _ = testFile(t, path, 10, SinkConfig{})
-	f.last = time.Now().Add(time.Hour - time.Second)
+	f.last = ahead.Add(-50 * time.Millisecond)
 	for i := range 200 {
 		write(t, f, fmt.Sprintf("more %05d\n", i))
 	}

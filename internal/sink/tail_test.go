@@ -376,6 +376,38 @@ func TestTailCloseUnderLoad(t *testing.T) {
 	}
 }
 
+// Close ends a stream after all that was queued, and the listener is told of what came later.
+func TestTailCloseDrains(t *testing.T) {
+	for range 20 { // since a select has its choice between the end and a verdict
+		r := open(t, Config{}, io.Discard)
+		for _, queued := range []int{0, 1000} {
+			r.tail = newTail(1)
+			read := make(chan struct{})
+			c := &client{took: func([]byte) error {
+				<-read
+				return nil
+			}}
+			_, wait := listen(t, r, c, "")
+			send(r, 0, queued)
+			r.Tail().Close()
+			send(r, queued, 5)
+			close(read)
+			wait()
+			var sent, told []string
+			for _, e := range c.events() {
+				if strings.HasPrefix(e, "verdict ") {
+					sent = append(sent, strings.TrimPrefix(e, "verdict "))
+				} else {
+					told = append(told, e)
+				}
+			}
+			sameLines(t, "what was queued", sent, numbered(0, queued))
+			sameLines(t, "the rest", told, []string{": listening", `dropped {"dropped":5}`})
+		}
+		mustClose(t, r)
+	}
+}
+
 // Close does not wait for a client that does not read, once its time is over.
 func TestTailAbort(t *testing.T) {
 	r := open(t, Config{}, io.Discard)
@@ -404,6 +436,12 @@ func TestTailAbort(t *testing.T) {
 	})
 	if n := r.Tail().Stats().Listeners; n != 0 {
 		t.Errorf("%d listeners after Close", n)
+	}
+	// A listener that sets its deadline after abort has set its own does not write any more.
+	c := &client{}
+	l := &listener{control: http.NewResponseController(c)}
+	if r.Tail().write(c, l, []byte("late")) || c.events() != nil {
+		t.Errorf("%q was written after abort", c.events())
 	}
 }
 

@@ -24,6 +24,10 @@ func TestBatches(t *testing.T) {
 		begun := time.Now()
 		e := &endpoint{}
 		r := openHook(t, hook(func(s *SinkConfig) { s.BatchWait = 200 * time.Millisecond }), e)
+		const large = 30 // dropped ones do not make a batch full
+		for range large {
+			r.Route("pay", 1, false, make([]byte, defaultQueueBytes/8))
+		}
 		send(r, 0, 25)
 		synctest.Wait() // without time: two batches are full
 		if got := e.sizes(); !slices.Equal(got, []int{10, 10}) {
@@ -48,7 +52,7 @@ func TestBatches(t *testing.T) {
 		if want := []time.Duration{0, 0, 200e6, 1150e6}; !slices.Equal(at, want) {
 			t.Errorf("batches at %v, expected %v", at, want)
 		}
-		account(t, r.Stats()[0], ledger{routed: 29, delivered: 29})
+		account(t, r.Stats()[0], ledger{routed: 29 + large, delivered: 29, dropped: large})
 	})
 }
 
@@ -69,6 +73,29 @@ func TestBatchOfBytes(t *testing.T) {
 			t.Errorf("%d batches", n)
 		}
 		account(t, r.Stats()[0], ledger{routed: 500, delivered: 500})
+	})
+	// The same with what came while the batch before was on its way.
+	synctest.Test(t, func(t *testing.T) {
+		hold := make(chan struct{})
+		e := &endpoint{answer: func(int, post) (*http.Response, error) {
+			<-hold
+			return status(200)
+		}}
+		r := openHook(t, hook(func(s *SinkConfig) {
+			s.QueueBytes, s.BatchMax, s.BatchWait = minQueueBytes, maxBatchMax, time.Second
+			s.Timeout = time.Hour
+		}), e)
+		send(r, 0, 1)
+		time.Sleep(2 * time.Second)
+		for range 40 {
+			r.Route("pay", 1, false, fmt.Appendf(nil, "%q", strings.Repeat("x", 1000)))
+		}
+		close(hold)
+		synctest.Wait() // without time
+		if got := e.sizes(); !slices.Equal(got, []int{1, 40}) {
+			t.Errorf("batches of %v, expected 1 and 40", got)
+		}
+		mustClose(t, r)
 	})
 }
 
@@ -138,6 +165,32 @@ func TestRequest(t *testing.T) {
 			t.Errorf("request %s %s", p.req.Method, p.req.URL.RequestURI())
 		}
 	})
+}
+
+// lateReader answers before it has read the body, as a transport may.
+type lateReader struct{ bodies []io.Reader }
+
+func (l *lateReader) RoundTrip(req *http.Request) (*http.Response, error) {
+	l.bodies = append(l.bodies, req.Body)
+	return status(200)
+}
+
+// The bytes of a batch stay what they are while the next one is made.
+func TestBodyIsKept(t *testing.T) {
+	late := &lateReader{}
+	r := open(t, hook(nil), io.Discard)
+	r.queues[0].out.(*webhook).client.Transport = late
+	send(r, 0, 100)
+	mustClose(t, r)
+	var lines []string
+	for _, b := range late.bodies {
+		text, err := io.ReadAll(b)
+		if err != nil {
+			t.Error(err)
+		}
+		lines = append(lines, split(text)...)
+	}
+	sameLines(t, "the bodies", lines, numbered(0, 100))
 }
 
 // What the webhook says decides how often a batch is tried.
