@@ -82,6 +82,7 @@ type Ring struct {
 
 	// The rest belongs to the consumer.
 	next    uint64 // position of the frame to read next
+	open    uint64 // position of the frame that is being read
 	frame   []byte // what is left of the frame that is being read
 	left    uint32 // records that are left in it
 	pending uint64 // records handed out since the last Release
@@ -311,6 +312,7 @@ func (r *Ring) openFrame() bool {
 			continue
 		}
 		cells := m & maxFrame
+		r.open = r.next
 		r.frame = r.cells[i*cellBytes : (i+cells)*cellBytes]
 		r.left = binary.LittleEndian.Uint32(r.frame)
 		r.frame = r.frame[frameHeader:]
@@ -328,6 +330,8 @@ func (r *Ring) Release() {
 	}
 	if r.left == 0 {
 		r.head.Store(r.next) // frees the cells
+	} else {
+		r.head.Store(r.open) // frees those of the frames before the one that is being read
 	}
 	r.released.Store(r.released.Load() + r.pending)
 	r.pending = 0

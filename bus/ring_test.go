@@ -236,6 +236,27 @@ func TestCloseOnFullRing(t *testing.T) {
 	}
 }
 
+// What was released is free, also while the consumer is in the middle of a frame.
+func TestReleaseWithinFrames(t *testing.T) {
+	r := ringAt(t, minRingBytes, 0)
+	frame := make([]Record, 100) // 101 cells
+	for i := range frame {
+		frame[i].Body = make([]byte, cellBytes-recordHeader)
+	}
+	dst := make([][]byte, 130)
+	for consumed, published := 0, 0; published < 100_000; {
+		n, err := r.Publish(frame)
+		if published += n; err != nil {
+			t.Fatalf("after %d records: %v, though only %d were not released, and %d cells are used",
+				published, err, published-consumed, r.UsedBytes()/cellBytes)
+		}
+		if published-consumed > 300 { // of the 1,024 that there is room for
+			consumed += r.Next(dst)
+			r.Release()
+		}
+	}
+}
+
 type countHandler int
 
 func (c *countHandler) Handle(recs [][]byte) { *c += countHandler(len(recs)) }

@@ -142,7 +142,9 @@ func (w *walker) instruction(op byte, at int) {
 	case op == 0xd0:
 		w.refType()
 	case op == 0xd2:
-		w.index("function", len(w.m.functions))
+		// wazero keeps a record for each execution of it for as long as the instance lives. Tables
+		// get their functions from element segments.
+		w.refuse(at, "0xd2 (ref.func)")
 	case op == 0xfc:
 		w.bulk(at)
 	case op == 0xfd:
@@ -255,9 +257,13 @@ func (w *walker) counted(at int, kind pointKind) {
 	w.point(at, kind, 0)
 }
 
-// bulk reads an instruction with prefix 0xfc.
+// bulk reads an instruction with prefix 0xfc; for the length of its number see vector.
 func (w *walker) bulk(at int) {
-	switch op := w.u32(); op {
+	op := w.u32()
+	if w.at-at != 2 {
+		w.refuse(at, "0xfc with a number that is longer than needed")
+	}
+	switch op {
 	case 0, 1, 2, 3, 4, 5, 6, 7: // saturating conversions
 	case 8, 9: // memory.init, data.drop
 		if w.m.dataCount < 0 {
@@ -303,10 +309,15 @@ func (w *walker) bulk(at int) {
 	}
 }
 
-// vector reads an instruction with prefix 0xfd.
+// vector reads an instruction with prefix 0xfd. Its number must not be longer than needed: decoders
+// that take the first byte alone would read other instructions than we do.
 func (w *walker) vector() {
 	at := w.at - 1
-	switch op := w.u32(); {
+	op := w.u32()
+	if n := w.at - at - 1; n > 2 || n == 2 && op < 0x80 {
+		w.refuse(at, "0xfd with a number that is longer than needed")
+	}
+	switch {
 	case op <= 11, op == 92, op == 93:
 		w.memarg()
 	case op == 12, op == 13:

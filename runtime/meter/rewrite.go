@@ -35,15 +35,17 @@ const (
 type rewriter struct {
 	*Module
 	out   []byte
-	types []FuncType // appended ones
-	fuel  uint32     // index of the fuel global
-	depth uint32     // index of the depth global
+	types []FuncType     // appended ones
+	index map[string]int // of those, by their results
+	fuel  uint32         // index of the fuel global
+	depth uint32         // index of the depth global
 }
 
 // Rewrite returns the module with fuel and depth counted, its memory and tables capped by the limits,
 // and without its custom sections. All indexes of the module stay as they were.
 func (m *Module) Rewrite() ([]byte, error) {
-	w := &rewriter{Module: m, fuel: uint32(m.globals), depth: uint32(m.globals) + 1}
+	w := &rewriter{Module: m, fuel: uint32(m.globals), depth: uint32(m.globals) + 1,
+		index: map[string]int{}}
 	code := w.bodies() // first, since it may append types
 	w.out = make([]byte, 0, len(m.code)+len(code)/2+1024)
 	w.out = append(w.out, m.code[:8]...)
@@ -205,14 +207,14 @@ func (w *rewriter) blockType(dst []byte, results []ValType) []byte {
 	case 1:
 		return append(dst, byte(results[0]))
 	}
-	want := FuncType{Results: results}.String()
-	for i, t := range w.types {
-		if t.String() == want {
-			return appendS64(dst, int64(len(w.Module.types)+i))
-		}
+	key := FuncType{Results: results}.String()
+	i, ok := w.index[key]
+	if !ok {
+		i = len(w.types)
+		w.index[key] = i
+		w.types = append(w.types, FuncType{Results: results})
 	}
-	w.types = append(w.types, FuncType{Results: results})
-	return appendS64(dst, int64(len(w.Module.types)+len(w.types)-1))
+	return appendS64(dst, int64(len(w.Module.types)+i))
 }
 
 // charge takes cost from the fuel and traps below zero.
