@@ -42,7 +42,7 @@ type UDPStats struct {
 	Sockets     int
 	Datagrams   uint64 // without those that the kernel dropped
 	Bytes       uint64
-	Dropped     uint64 // datagrams that the kernel dropped
+	Dropped     uint64 // by the kernel, which counts datagrams that it had joined as one
 	BufferAsked int    // bytes for each socket; 0 means the system's default
 	BufferGot   int    // bytes, of the socket that got least
 }

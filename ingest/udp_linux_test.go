@@ -172,8 +172,8 @@ func TestUDPCloseDrains(t *testing.T) {
 	}
 }
 
-// Drops are counted without anybody asking: by the first receive after a pause, and a while after
-// the last one.
+// Drops are counted without anybody asking: by the first receive after a pause, a while after the
+// last one, and by Close.
 func TestUDPDropsWithoutStats(t *testing.T) {
 	const flood = 2000
 	var hold sync.RWMutex // held while the reader must not read
@@ -189,17 +189,30 @@ func TestUDPDropsWithoutStats(t *testing.T) {
 	}
 	defer u.Close()
 	conn := dial(t, u.Addr())
-	last := uint64(0)
-	for round := 1; round <= 2; round++ {
+	sent, last := 0, uint64(0)
+	for _, what := range []string{"the first receive", "the last receive", "Close"} {
+		if what == "Close" {
+			sendTo(t, conn, "{}") // so that no receive of what follows is the first one
+			sent++
+			w.received(sent)
+		}
 		hold.Lock()
 		for range flood {
 			sendTo(t, conn, "{}")
+			sent++
+		}
+		var closing sync.WaitGroup
+		if what == "Close" {
+			closing.Go(func() { u.Close() })
 		}
 		hold.Unlock()
-		w.received(round * flood)
+		closing.Wait()
+		if what != "Close" {
+			w.received(sent)
+		}
 		l := w.bus.Ledger().Sources[bus.SourceUDP]
-		if l.Lost[bus.Kernel] == last || l.Received != uint64(round*flood) {
-			t.Errorf("round %d: the ledger has %s", round, ledgerText(l))
+		if l.Lost[bus.Kernel] == last || l.Received != uint64(sent) {
+			t.Errorf("after %s the ledger has %s: %d were sent", what, ledgerText(l), sent)
 		}
 		last = l.Lost[bus.Kernel]
 	}

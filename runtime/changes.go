@@ -68,6 +68,11 @@ func (e *Engine) Put(ctx context.Context, name RuleName, code []byte, o PutOptio
 	if err := checkName(name); err != nil {
 		return PutResult{}, err
 	}
+	leave, err := e.enter()
+	if err != nil {
+		return PutResult{}, err
+	}
+	defer leave()
 	prog, err := e.programs.get(ctx, code)
 	if err != nil {
 		return PutResult{}, err
@@ -183,6 +188,11 @@ func noRule(name RuleName) error { return errorf(NotFound, "there is no rule %q"
 // change applies edit to a copy of a rule's record.
 func (e *Engine) change(ctx context.Context, name RuleName, action, by string,
 	edit func(*ruleRecord) error) (Swap, error) {
+	leave, err := e.enter()
+	if err != nil {
+		return Swap{}, err
+	}
+	defer leave()
 	prog, err := e.prefetch(ctx, name, edit)
 	if err != nil {
 		return Swap{}, err
@@ -207,23 +217,37 @@ func (e *Engine) change(ctx context.Context, name RuleName, action, by string,
 // cannot be made.
 func (e *Engine) prefetch(ctx context.Context, name RuleName, edit func(*ruleRecord) error) (
 	*program, error) {
-	sha := ""
+	var v *versionRecord
 	e.mu.Lock()
-	if old := e.rules[name]; old != nil && !e.closed {
+	if old := e.rules[name]; old != nil {
 		rec := old.copy()
 		if edit(rec) == nil && rec.Enabled && rec.Active != 0 {
-			sha = rec.version(rec.Active).SHA256
+			v = rec.version(rec.Active)
 		}
 	}
 	e.mu.Unlock()
-	if sha == "" {
+	if v == nil {
 		return nil, nil
 	}
-	code, err := e.registry.module(sha)
+	code, err := e.moduleOf(name, *v)
 	if err != nil {
 		return nil, err
 	}
 	return e.programs.get(ctx, code)
+}
+
+// moduleOf reads the module of a version. If that has gone meanwhile, the rule was deleted.
+func (e *Engine) moduleOf(name RuleName, v versionRecord) ([]byte, error) {
+	code, err := e.registry.module(v.SHA256)
+	if err == nil {
+		return code, nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if rec := e.rules[name]; rec == nil || rec.bySHA(v.SHA256) == nil {
+		return nil, noRule(name)
+	}
+	return nil, err
 }
 
 // apply makes a change ready, writes it down, and then publishes it; so a crash at any moment leaves
@@ -261,15 +285,26 @@ func (e *Engine) apply(ctx context.Context, c *change, code []byte) (Swap, error
 	delete(e.broken, c.name)
 	if c.record == nil {
 		delete(e.rules, c.name)
-		defer delete(e.stats, c.name)
+		defer e.keepStats(c.name, nil, nil) // once no worker counts any more
 	} else {
 		e.rules[c.name] = c.record
+		e.keepStats(c.name, c.record, statsIn(next, c.name))
 	}
 	if !runs {
 		l := e.bus.Ledger()
 		return Swap{Generation: old.generation, Lost: l.Difference()}, nil
 	}
 	return e.publish(next), nil
+}
+
+// statsIn returns the counters of a rule that was made ready, or nil.
+func statsIn(rules []*activeRule, name RuleName) *ruleStats {
+	for _, r := range rules {
+		if r.name == name {
+			return r.stats
+		}
+	}
+	return nil
 }
 
 // successor returns the rules of the next set, the changed one made ready, and whether they differ
@@ -407,7 +442,7 @@ func (e *Engine) Module(name RuleName, n VersionNumber) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return e.registry.module(v.SHA256)
+	return e.moduleOf(name, v)
 }
 
 func (e *Engine) version(name RuleName, n VersionNumber) (versionRecord, RuleConfig, error) {

@@ -16,8 +16,15 @@ import (
 const (
 	absent    = 0 // missing or null
 	valid     = 1
-	wrongType = 2
+	wrongType = 2 // or a text that is too much for its row; see maxRowText
 )
+
+// maxRowText is how many bytes of text the columns of one row may have together: rules may declare
+// objects inside each other, so it is more than an event can have.
+const maxRowText = 4 << 20
+
+// keepText is how many bytes of text a table keeps between batches.
+const keepText = 4 << 20
 
 // table holds the columns of one batch of events, gathered once for all rules. Row i is event i of
 // the batch. It is reused from batch to batch; only the rows that were gathered may be read.
@@ -25,6 +32,7 @@ type table struct {
 	cols []gathered
 	text []byte // bytes of all utf8 and json values, one after the other
 	rows int
+	most int // bytes of text, with the row that is being gathered
 }
 
 // gathered is one column over the batch. Of fixed and text only the one for the column's type is used.
@@ -40,23 +48,30 @@ func (t *table) reset(cols, rows int) {
 	for len(t.cols) < cols {
 		t.cols = append(t.cols, gathered{})
 	}
-	for i := range t.cols[:cols] {
-		c := &t.cols[i]
-		if len(c.state) < rows {
-			c.state = make([]uint8, rows)
-			c.fixed = make([]uint64, rows)
-			c.text = make([]span, rows)
-		}
-	}
 	t.rows = rows
+	if cap(t.text) > keepText {
+		t.text = nil
+	}
 	t.text = t.text[:0]
+}
+
+// grow makes room for the rows of the batch in a column that is read.
+func (g *gathered) grow(rows int) {
+	g.state = make([]uint8, rows)
+	g.fixed = make([]uint64, rows)
+	g.text = make([]span, rows)
 }
 
 // gather reads the given columns of one event into its row. v is the parsed object, or nil if no
 // column of these needs it.
-func (t *table) gather(row int, ev *event.View, v *fastjson.Value, cols []*column, which []uint16) {
+func (t *table) gather(row int, ev *event.View, v *fastjson.Value, cols []*column, which []uint32) {
+	t.most = len(t.text) + maxRowText
 	for _, i := range which {
-		t.put(&t.cols[i], row, ev, v, cols[i])
+		g := &t.cols[i]
+		if len(g.state) < t.rows {
+			g.grow(t.rows)
+		}
+		t.put(g, row, ev, v, cols[i])
 	}
 }
 
@@ -86,7 +101,13 @@ func (t *table) put(g *gathered, row int, ev *event.View, v *fastjson.Value, c *
 	}
 }
 
+// setText makes what was appended to text from off on the value of a row.
 func (t *table) setText(g *gathered, row, off int) {
+	if len(t.text) > t.most {
+		t.text = t.text[:off]
+		g.state[row] = wrongType
+		return
+	}
 	g.state[row] = valid
 	g.text[row] = span{uint32(off), uint32(len(t.text))}
 }
@@ -209,7 +230,7 @@ const (
 func align8(n int) int { return (n + 7) &^ 7 }
 
 // batchSize is the number of bytes that writeBatch needs.
-func (t *table) batchSize(rows []uint16, cols []*column, which []uint16) int {
+func (t *table) batchSize(rows []uint16, cols []*column, which []uint32) int {
 	n := batchHeader + len(which)*descriptor + align8(4*len(rows)) + 8*len(rows)
 	bitmap := align8((len(rows) + 7) / 8)
 	for _, i := range which {
@@ -236,7 +257,7 @@ func (t *table) batchSize(rows []uint16, cols []*column, which []uint16) int {
 // writeBatch writes the given rows and columns into b, which has batchSize bytes, in the layout of
 // the ABI. It returns the offset of the verdicts and how many values had another type.
 func (t *table) writeBatch(b []byte, events []event.View, rows []uint16, cols []*column,
-	which []uint16) (verdicts, wrong int) {
+	which []uint32) (verdicts, wrong int) {
 	clear(b)
 	le := binary.LittleEndian
 	at := batchHeader + len(which)*descriptor

@@ -59,17 +59,28 @@ type Engine struct {
 
 	set     atomic.Pointer[ruleSet] // what is active; stored under mu, loaded by workers once a batch
 	workers []*worker
-	running sync.WaitGroup
+	running sync.WaitGroup // workers
+	helping sync.WaitGroup // goroutines that do things aside from them
+
+	// guests is read-locked by everything but the workers that runs guests, so that Close can wait
+	// for it: memory and code that a guest uses must not go.
+	guests sync.RWMutex
+	tests  chan struct{} // a token for each Test that runs
 
 	mu     sync.Mutex // orders all changes
-	closed bool
+	closed bool       // also read under guests
 	rules  map[RuleName]*ruleRecord
 	broken map[RuleName]string // active rules that could not be loaded at start, and why
-	stats  map[RuleName]*ruleStats
+
+	statsMu sync.Mutex // guards stats, so that a scrape need not wait for a change
+	stats   map[RuleName]*ruleStats
 
 	orders   chan *activeRule // for spares; see order
 	unsaved  chan struct{}    // a token when a quarantine is to be saved; see save
+	lines    chan logLine     // see say
+	unsaid   atomic.Uint64    // lines that were not logged, since too many waited
 	stopping chan struct{}
+	stop     sync.Once
 	swaps    atomic.Uint64
 	swapTook Histogram
 }
@@ -96,11 +107,12 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 		fields: c.Fields, evLim: c.EventLimits, registry: reg,
 		broken: map[RuleName]string{}, stats: map[RuleName]*ruleStats{},
 		orders: make(chan *activeRule, 64), unsaved: make(chan struct{}, 1),
-		stopping: make(chan struct{}),
+		lines: make(chan logLine, maxLogLines), stopping: make(chan struct{}),
+		tests: make(chan struct{}, maxTests),
 	}
 	e.replies.open = map[uint64]*Reply{}
 	if err := e.open(ctx, &c); err != nil {
-		_ = reg.db.Close()
+		_ = reg.close()
 		return nil, err
 	}
 	return e, nil
@@ -146,6 +158,7 @@ func (e *Engine) open(ctx context.Context, c *Config) error {
 			r.breaker.resume(*q)
 		}
 		active = append(active, r)
+		e.stats[name] = r.stats
 	}
 	e.set.Store(newRuleSet(generation, active))
 	e.compiler.cache.trim()
@@ -177,7 +190,8 @@ func (e *Engine) Start() {
 	for i, w := range e.workers {
 		e.running.Go(func() { e.bus.Ring(i).Consume(w, e.batch) })
 	}
-	go e.background()
+	e.helping.Go(e.background)
+	e.helping.Go(e.logLoop)
 }
 
 // Drained returns a channel that is closed when all workers have ended, after the bus was closed.
@@ -194,20 +208,33 @@ func (e *Engine) Drained() <-chan struct{} {
 // the cache. The bus must be closed before.
 func (e *Engine) Close() error {
 	e.running.Wait()
+	e.stop.Do(func() { close(e.stopping) })
 	e.compiler.jail.close()
+	e.helping.Wait()
+	e.guests.Lock()
+	defer e.guests.Unlock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
 		return nil
 	}
 	e.closed = true
-	close(e.stopping)
 	err := e.saveQuarantines()
 	for _, r := range e.set.Load().rules {
 		e.unload(r)
 	}
 	ctx := context.Background()
-	return errors.Join(err, e.wasm.Close(ctx), e.cache.Close(ctx), e.registry.db.Close())
+	return errors.Join(err, e.wasm.Close(ctx), e.cache.Close(ctx), e.registry.close())
+}
+
+// enter keeps Close waiting until leave is called, or returns a ShuttingDown error.
+func (e *Engine) enter() (leave func(), err error) {
+	e.guests.RLock()
+	if e.closed {
+		e.guests.RUnlock()
+		return nil, errorf(ShuttingDown, "the server is stopping")
+	}
+	return e.guests.RUnlock, nil
 }
 
 // Generation is the number of the active rule set.
@@ -245,7 +272,7 @@ func (e *Engine) ready(ctx context.Context, name RuleName, rec *ruleRecord, prog
 		name: name, version: rec.Active, prog: prog, params: params,
 		fuel: rec.Config.Fuel, failed: rec.Config.failCode(), stats: e.statsOf(name),
 		instead:   appendCompact(nil, rec.Config.FailPayload),
-		instances: make([]*instance, len(e.workers)), spare: make(chan *instance, 1),
+		instances: make([]*instance, len(e.workers)), spare: make(chan *instance, maxSpares),
 	}
 	if r.fuel == 0 {
 		r.fuel = e.limits.EventFuel
@@ -264,17 +291,39 @@ func (e *Engine) ready(ctx context.Context, name RuleName, rec *ruleRecord, prog
 			in.restore(r.snapshot) // shares its pages from now on
 		}
 	}
+	if r.snapshot == nil {
+		e.addSpares(r)
+	}
 	return r, nil
 }
 
-// statsOf returns a rule's counters, which live until the rule is deleted.
+// statsOf returns a rule's counters, which live until the rule is deleted. A rule that has none yet
+// keeps them once it is written down.
 func (e *Engine) statsOf(name RuleName) *ruleStats {
-	s := e.stats[name]
-	if s == nil {
-		s = &ruleStats{}
+	e.statsMu.Lock()
+	defer e.statsMu.Unlock()
+	if s := e.stats[name]; s != nil {
+		return s
+	}
+	return &ruleStats{}
+}
+
+// keepStats keeps the counters of a rule whose record is rec, or forgets them if that is nil. s is
+// nil if the rule was not made ready.
+func (e *Engine) keepStats(name RuleName, rec *ruleRecord, s *ruleStats) {
+	e.statsMu.Lock()
+	defer e.statsMu.Unlock()
+	if rec == nil {
+		delete(e.stats, name)
+		return
+	}
+	if e.stats[name] == nil {
+		if s == nil {
+			s = &ruleStats{}
+		}
 		e.stats[name] = s
 	}
-	return s
+	e.stats[name].active.Store(uint32(rec.Active))
 }
 
 // unload closes a rule that no worker uses any more.
@@ -292,10 +341,8 @@ func (r *activeRule) closeInstances() {
 			in.close()
 		}
 	}
-	select {
-	case in := <-r.spare:
-		in.close()
-	default:
+	for len(r.spare) > 0 {
+		(<-r.spare).close()
 	}
 	r.prog.snapshots.put(r.snapshot)
 }
@@ -306,7 +353,8 @@ func (e *Engine) fresh(r *activeRule) *instance {
 		e.logger(r))
 	if err != nil {
 		if r.stats.mayLog(e.limits.LogRate) {
-			slog.Error("cannot make a fresh instance", "rule", r.name, "version", r.version, "error", err)
+			e.say(slog.LevelError, "cannot make a fresh instance", "rule", r.name, "version", r.version,
+				"error", err)
 		}
 		return nil
 	}
@@ -328,7 +376,7 @@ func (e *Engine) background() {
 		case <-e.stopping:
 			return
 		case r := <-e.orders:
-			e.addSpare(r)
+			e.addSpares(r)
 		case <-e.unsaved:
 			e.mu.Lock()
 			if err := e.saveQuarantines(); err != nil {
@@ -342,10 +390,11 @@ func (e *Engine) background() {
 // quarantineChanged logs what became of a rule, and has it saved. A worker calls it.
 func (e *Engine) quarantineChanged(r *activeRule) {
 	if q := r.breaker.view(); q == nil {
-		slog.Info("rule is called again after quarantine", "rule", r.name, "version", r.version)
+		e.say(slog.LevelInfo, "rule is called again after quarantine", "rule", r.name, "version",
+			r.version)
 	} else if q.Tries == 0 {
-		slog.Warn("rule failed too often and is quarantined", "rule", r.name, "version", r.version,
-			"until", q.Until, "error", q.Reason.Error())
+		e.say(slog.LevelWarn, "rule failed too often and is quarantined", "rule", r.name, "version",
+			r.version, "until", q.Until, "error", q.Reason.Error())
 	}
 	r.unsaved.Store(true) // before the token: who takes it finds this
 	select {
@@ -373,13 +422,19 @@ func (e *Engine) saveQuarantines() error {
 	return e.registry.saveQuarantines(list)
 }
 
-func (e *Engine) addSpare(r *activeRule) {
+// maxSpares is how many instances are kept ready for a rule that cannot go back to a snapshot: a
+// batch with one bad event needs two.
+const maxSpares = 2
+
+// addSpares makes spares until there are enough.
+func (e *Engine) addSpares(r *activeRule) {
 	r.closing.Lock()
 	defer r.closing.Unlock()
-	if r.gone || len(r.spare) > 0 {
-		return
-	}
-	if in := e.fresh(r); in != nil {
+	for !r.gone && len(r.spare) < maxSpares {
+		in := e.fresh(r)
+		if in == nil {
+			return
+		}
 		r.spare <- in
 	}
 }
@@ -390,8 +445,7 @@ var logLevels = [...]slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn,
 func (e *Engine) logger(r *activeRule) func(int, string) {
 	return func(level int, text string) {
 		if r.stats.mayLog(e.limits.LogRate) {
-			slog.Log(context.Background(), logLevels[level], "rule log", "rule", r.name,
-				"version", r.version, "text", text)
+			e.say(logLevels[level], "rule log", "rule", r.name, "version", r.version, "text", text)
 		}
 	}
 }
@@ -432,6 +486,7 @@ func (e *Engine) Stats() Stats {
 	s := Stats{
 		Generation: e.Generation(), Swaps: e.swaps.Load(), SwapTook: e.swapTook.read(),
 		Programs: e.programs.count(), ReplyMiss: e.replies.stale.Load(),
+		Unsaid:      e.unsaid.Load(),
 		CompileTook: e.compiler.took.read(), CacheEvicted: e.compiler.cache.evicted.Load(),
 	}
 	for i := range s.Compiles {
@@ -445,11 +500,11 @@ func (e *Engine) Stats() Stats {
 		s.Queued.merge(w.queued.read())
 		s.Slices.merge(w.slices.read())
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, name := range slices.Sorted(maps.Keys(e.rules)) {
-		s.Rules = append(s.Rules, e.statsOf(name).read(name, e.rules[name].Active))
+	e.statsMu.Lock()
+	for _, name := range slices.Sorted(maps.Keys(e.stats)) {
+		s.Rules = append(s.Rules, e.stats[name].read(name))
 	}
+	e.statsMu.Unlock()
 	set := e.set.Load()
 	for i := range s.Rules {
 		r := &s.Rules[i]

@@ -14,6 +14,11 @@ import (
 
 // Validate checks a module as Put does and returns its manifest. Nothing is kept.
 func (e *Engine) Validate(ctx context.Context, code []byte) (Manifest, error) {
+	leave, err := e.enter()
+	if err != nil {
+		return Manifest{}, err
+	}
+	defer leave()
 	prog, err := e.programs.get(ctx, code)
 	if err != nil {
 		return Manifest{}, err
@@ -27,6 +32,17 @@ func (e *Engine) Validate(ctx context.Context, code []byte) (Manifest, error) {
 // the rule's. It runs on the caller's goroutine.
 func (e *Engine) Test(ctx context.Context, name RuleName, n VersionNumber, events []TestEvent,
 	config *RuleConfig) ([]TestVerdict, error) {
+	leave, err := e.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	select {
+	case e.tests <- struct{}{}:
+		defer func() { <-e.tests }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	v, own, err := e.version(name, n)
 	if err != nil {
 		return nil, err
@@ -37,7 +53,7 @@ func (e *Engine) Test(ctx context.Context, name RuleName, n VersionNumber, event
 	if err := config.check(&e.limits); err != nil {
 		return nil, err
 	}
-	code, err := e.registry.module(v.SHA256)
+	code, err := e.moduleOf(name, v)
 	if err != nil {
 		return nil, err
 	}
@@ -60,8 +76,12 @@ func (e *Engine) Test(ctx context.Context, name RuleName, n VersionNumber, event
 	t.set = newRuleSet(0, []*activeRule{{name: name, prog: prog}})
 	list := make([]TestVerdict, len(events))
 	for i, ev := range events {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-e.stopping:
+			return nil, errorf(ShuttingDown, "the server is stopping")
+		default:
 		}
 		if list[i], err = t.evaluate(ctx, i, ev); err != nil {
 			return nil, err
@@ -91,6 +111,9 @@ func (t *tester) close() {
 	}
 	t.prog.snapshots.put(t.snapshot)
 }
+
+// maxTests is how many calls of Test run at once; the others wait.
+const maxTests = 2
 
 // maxTestLogs bounds the log lines in the explanation of one event.
 const maxTestLogs = 100
@@ -122,8 +145,8 @@ func (t *tester) evaluate(ctx context.Context, i int, text TestEvent) (TestVerdi
 			return out, refused(err)
 		}
 	}
-	out.Matched = len(t.set.matching(string(view.Type)).rules) > 0
-	only := t.set.only(0)
+	out.Matched = len(t.set.matching(nil, string(view.Type))) > 0
+	only := t.set.match(0)
 	t.table.reset(len(t.set.columns), 1)
 	t.table.gather(0, &view, obj, t.set.columns, only.columns)
 	fuel := t.config.Fuel
@@ -133,7 +156,7 @@ func (t *tester) evaluate(ctx context.Context, i int, text TestEvent) (TestVerdi
 	codes, start := []int32{0}, time.Now()
 	_, fault := t.in.run(&t.table, []event.View{view}, []uint16{0}, t.set.columns, t.set.which[0],
 		fuel, codes)
-	out.TookNS, out.Fuel = time.Since(start).Nanoseconds(), t.in.used(fuel)
+	out.TookNS, out.Fuel = time.Since(start).Nanoseconds(), t.in.used()
 	out.Fields, out.Logs = t.fields(), t.logs
 	t.finish(&out, fault, codes[0])
 	return out, nil
@@ -141,7 +164,7 @@ func (t *tester) evaluate(ctx context.Context, i int, text TestEvent) (TestVerdi
 
 // finish fills in what the call gave, as a worker would have it.
 func (t *tester) finish(out *TestVerdict, fault *VerdictError, code int32) {
-	if fault != nil && fault.Kind != FaultRule {
+	if fault != nil && fault.Kind != FaultRule && !t.in.restore(t.snapshot) {
 		t.in.close()
 		t.in = nil
 	}

@@ -36,7 +36,8 @@ type instance struct {
 	place  uint32 // what wasmeval_input gave last
 	placed uint32 // and how many bytes that has
 
-	// Of the call that is running:
+	// Of the run that is going on:
+	budget  uint64
 	rows    int
 	emits   []span // for each row, its payload in out; empty if it has none
 	out     []byte
@@ -50,7 +51,7 @@ type instance struct {
 }
 
 // instantiate makes an instance that is ready to evaluate, from the snapshot if that is not nil; else
-// each step of making it ready has a budget of fuel.
+// it is made ready, within a budget of fuel.
 func (p *programs) instantiate(ctx context.Context, prog *program, params []byte, snap *snapshot,
 	log func(int, string)) (*instance, error) {
 	in := &instance{limits: p.limits, prog: prog, log: log, random: 1}
@@ -58,8 +59,12 @@ func (p *programs) instantiate(ctx context.Context, prog *program, params []byte
 	if err := in.open(ctx, p.wasm); err != nil {
 		return nil, fmt.Errorf("cannot instantiate it: %w", firstLine(err))
 	}
-	if in.restore(snap) {
-		return in, nil
+	if snap != nil {
+		if in.restore(snap) {
+			return in, nil
+		}
+		in.close()
+		return nil, errors.New("cannot restore the snapshot of an instance")
 	}
 	if err := in.prepare(params); err != nil {
 		in.close()
@@ -100,13 +105,15 @@ func (in *instance) open(ctx context.Context, wasm wazero.Runtime) (err error) {
 	return nil
 }
 
+// prepare calls what makes an instance ready, with one budget of fuel for all of it.
 func (in *instance) prepare(params []byte) error {
+	in.fuel.Set(in.limits.InitFuel)
 	if f := in.mod.ExportedFunction("_initialize"); f != nil {
-		if err := in.call(f, in.limits.InitFuel); err != nil {
+		if err := in.call(f); err != nil {
 			return fmt.Errorf("_initialize failed: %w", err)
 		}
 	}
-	if err := in.call(in.mod.ExportedFunction("wasmeval_abi"), in.limits.InitFuel); err != nil {
+	if err := in.call(in.mod.ExportedFunction("wasmeval_abi")); err != nil {
 		return fmt.Errorf("wasmeval_abi failed: %w", err)
 	}
 	if v := uint32(in.stack[0]); v != abiVersion {
@@ -125,7 +132,7 @@ func (in *instance) prepare(params []byte) error {
 	}
 	copy(b, params)
 	in.stack = [2]uint64{uint64(in.place), uint64(len(params))}
-	if err := in.call(in.configure, in.limits.InitFuel); err != nil {
+	if err := in.call(in.configure); err != nil {
 		return fmt.Errorf("wasmeval_configure failed: %w", err)
 	}
 	if v := uint32(in.stack[0]); v != 0 {
@@ -136,7 +143,7 @@ func (in *instance) prepare(params []byte) error {
 
 // manifest returns a view of the manifest's text.
 func (in *instance) manifest() ([]byte, error) {
-	if err := in.call(in.mod.ExportedFunction("wasmeval_manifest"), in.limits.InitFuel); err != nil {
+	if err := in.call(in.mod.ExportedFunction("wasmeval_manifest")); err != nil {
 		return nil, fmt.Errorf("wasmeval_manifest failed: %w", err)
 	}
 	ptr, n := uint32(in.stack[0]>>32), uint32(in.stack[0])
@@ -152,12 +159,12 @@ func (in *instance) manifest() ([]byte, error) {
 	return b, nil
 }
 
-// input returns a view of a place in the guest's memory for size bytes. It asks the guest only if
-// the place that it gave last is too small.
+// input returns a view of a place in the guest's memory for size bytes. It asks the guest, with the
+// fuel that is left, only if the place that it gave last is too small.
 func (in *instance) input(size int) ([]byte, error) {
 	if uint32(size) > in.placed {
 		in.stack[0] = uint64(size)
-		if err := in.call(in.inputFn, in.limits.InitFuel); err != nil {
+		if err := in.call(in.inputFn); err != nil {
 			return nil, fmt.Errorf("wasmeval_input failed: %w", err)
 		}
 		in.place, in.placed = uint32(in.stack[0]), uint32(size)
@@ -176,19 +183,18 @@ func (in *instance) input(size int) ([]byte, error) {
 	return b, nil
 }
 
-// call runs f on in.stack with a budget of fuel.
-func (in *instance) call(f api.Function, fuel uint64) error {
-	in.fuel.Set(fuel)
+// call runs f on in.stack with the fuel that is left.
+func (in *instance) call(f api.Function) error {
 	if err := f.CallWithStack(in.ctx, in.stack[:]); err != nil {
 		return in.fault(err)
 	}
 	return nil
 }
 
-// used is how much of a budget the last call used.
-func (in *instance) used(budget uint64) uint64 {
+// used is how much fuel the last run used.
+func (in *instance) used() uint64 {
 	left := int64(in.fuel.Get())
-	return budget - uint64(max(left, 0))
+	return in.budget - min(uint64(max(left, 0)), in.budget)
 }
 
 // fault names what a failed call was stopped by. The counters say it more surely than the trap:
@@ -217,12 +223,15 @@ func firstLine(err error) error {
 // and in.emits the payloads; both are valid until the next call. After an error the instance must
 // be replaced, unless the error's kind is rule_error.
 func (in *instance) run(t *table, events []event.View, rows []uint16, cols []*column,
-	which []uint16, fuel uint64, verdicts []int32) (wrong int, err *VerdictError) {
+	which []uint32, fuel uint64, verdicts []int32) (wrong int, err *VerdictError) {
 	size := t.batchSize(rows, cols, which)
+	in.budget = fuel
+	in.fuel.Set(fuel)
 	b, placeErr := in.input(size)
 	if placeErr != nil {
 		return 0, asFault(placeErr)
 	}
+	in.budget = in.fuel.Get() // a place is asked for now and then, and does not count as used
 	at, wrong := t.writeBatch(b, events, rows, cols, which)
 	in.rows, in.out, in.refused = len(rows), in.out[:0], 0
 	in.clock = events[rows[0]].Arrival
@@ -232,7 +241,7 @@ func (in *instance) run(t *table, events []event.View, rows []uint16, cols []*co
 	in.emits = in.emits[:len(rows)]
 	clear(in.emits)
 	in.stack[0] = uint64(in.place)
-	if err := in.call(in.evaluate, fuel); err != nil {
+	if err := in.call(in.evaluate); err != nil {
 		return wrong, asFault(err)
 	}
 	if code := int32(in.stack[0]); code != 0 {

@@ -13,7 +13,7 @@ type Limits struct {
 
 	EventFuel uint64 // units for one event, where the rule's configuration names none
 	SliceFuel uint64 // units for one call, however many events it evaluates
-	InitFuel  uint64 // units for each call that makes an instance ready
+	InitFuel  uint64 // units for making an instance ready, and its manifest
 
 	PayloadBytes  int // of one verdict's payload
 	OutputBytes   int // of all payloads of one call

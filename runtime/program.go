@@ -39,6 +39,8 @@ type programs struct {
 	limits   *Limits
 	compiler *compiler
 
+	rewriting sync.Mutex // see rewrite
+
 	mu     sync.Mutex
 	loaded map[digest]*program
 	making map[digest]*making
@@ -85,17 +87,20 @@ func (p *programs) get(ctx context.Context, code []byte) (*program, error) {
 
 // make makes a program, and tells those who wait for it.
 func (p *programs) make(ctx context.Context, sha digest, code []byte, m *making) (*program, error) {
-	prog, err := p.compile(ctx, sha, code)
-	p.mu.Lock()
-	if err == nil {
-		prog.refs = 1
-		p.loaded[sha] = prog
-	}
-	m.err = err
-	delete(p.making, sha)
-	p.mu.Unlock()
-	close(m.done)
-	return prog, err
+	m.err = errors.New("the one who made the program panicked")
+	var prog *program
+	defer func() {
+		p.mu.Lock()
+		if m.err == nil {
+			prog.refs = 1
+			p.loaded[sha] = prog
+		}
+		delete(p.making, sha)
+		p.mu.Unlock()
+		close(m.done)
+	}()
+	prog, m.err = p.compile(ctx, sha, code)
+	return prog, m.err
 }
 
 // put lets go of a program, which may be nil. The last one closes it, or its code stays mapped for
@@ -130,17 +135,28 @@ func (p *programs) count() int {
 
 func refused(err error) error { return &Error{Kind: BadModule, Msg: "the module is refused", Err: err} }
 
-func (p *programs) compile(ctx context.Context, sha digest, code []byte) (*program, error) {
+// rewrite checks a module and adds its metering: one at a time, for the memory that it takes.
+func (p *programs) rewrite(code []byte) (*meter.Module, []byte, error) {
+	p.rewriting.Lock()
+	defer p.rewriting.Unlock()
 	scanned, err := meter.Scan(code, p.limits.Module, allowedImports())
 	if err != nil {
-		return nil, refused(err)
+		return nil, nil, refused(err)
 	}
 	if err := checkExports(scanned); err != nil {
-		return nil, refused(err)
+		return nil, nil, refused(err)
 	}
 	metered, err := scanned.Rewrite()
 	if err != nil {
-		return nil, refused(err)
+		return nil, nil, refused(err)
+	}
+	return scanned, metered, nil
+}
+
+func (p *programs) compile(ctx context.Context, sha digest, code []byte) (*program, error) {
+	scanned, metered, err := p.rewrite(code)
+	if err != nil {
+		return nil, err
 	}
 	compiled, key, err := p.compiler.compile(ctx, sha, metered)
 	if err != nil {

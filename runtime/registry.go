@@ -1,11 +1,13 @@
 package runtime
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -64,26 +66,29 @@ var (
 // registry keeps rules, modules and the audit trail in one bbolt file. We carry bbolt because a
 // commit of it is on the disk when it returns, also through kill -9.
 type registry struct {
-	db *bbolt.DB
+	path string
+	db   *bbolt.DB
 }
 
 // openRegistry opens or makes the file. A file that cannot be read is named in a Damaged error and
 // left as it is.
-func openRegistry(path string) (r *registry, err error) {
-	defer func() {
-		// bbolt panics on pages that make no sense.
-		if p := recover(); p != nil {
-			r, err = nil, errorf(Damaged, "cannot read registry %q: %v", path, p)
-		}
-	}()
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 2 * time.Second})
-	if err != nil {
-		if os.IsPermission(err) || errors.Is(err, bolterrors.ErrTimeout) {
-			return nil, fmt.Errorf("cannot open registry %q (is another server using it?): %w", path, err)
-		}
+func openRegistry(path string) (*registry, error) {
+	r := &registry{path: path}
+	err := r.guard(func() (err error) {
+		r.db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 2 * time.Second})
+		return err
+	})
+	var damaged *Error
+	switch {
+	case err == nil:
+	case errors.As(err, &damaged):
+		return nil, err
+	case os.IsPermission(err), errors.Is(err, bolterrors.ErrTimeout):
+		return nil, fmt.Errorf("cannot open registry %q (is another server using it?): %w", path, err)
+	default:
 		return nil, &Error{Kind: Damaged, Msg: fmt.Sprintf("cannot open registry %q", path), Err: err}
 	}
-	err = db.Update(func(tx *bbolt.Tx) error {
+	err = r.update(func(tx *bbolt.Tx) error {
 		for _, b := range [][]byte{bucketRules, bucketModules, bucketAudit, bucketMeta,
 			bucketQuarantine} {
 			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
@@ -97,34 +102,73 @@ func openRegistry(path string) (r *registry, err error) {
 		return meta.Put([]byte("format"), []byte("1"))
 	})
 	if err != nil {
-		_ = db.Close()
+		_ = r.close()
 		return nil, err
 	}
-	return &registry{db: db}, nil
+	return r, nil
 }
+
+// guard calls f and makes a Damaged error of what a damaged file leads to: bbolt panics on pages that
+// make no sense, and memory that is mapped from a file that is too short cannot be read.
+func (r *registry) guard(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = errorf(Damaged, "cannot read registry %q: %v", r.path, p)
+		}
+	}()
+	return f()
+}
+
+func (r *registry) view(f func(*bbolt.Tx) error) error {
+	return r.guard(func() error { return r.db.View(f) })
+}
+
+func (r *registry) update(f func(*bbolt.Tx) error) error {
+	err := r.guard(func() error { return r.db.Update(f) })
+	var known *Error
+	if err != nil && !errors.As(err, &known) {
+		return fmt.Errorf("cannot write registry %q: %w", r.path, err)
+	}
+	return err
+}
+
+func (r *registry) close() error { return r.guard(r.db.Close) }
 
 // load reads all rules and the generation.
 func (r *registry) load() (rules map[RuleName]*ruleRecord, g Generation, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = errorf(Damaged, "cannot read registry %q: %v", r.db.Path(), p)
-		}
-	}()
 	rules = map[RuleName]*ruleRecord{}
-	err = r.db.View(func(tx *bbolt.Tx) error {
+	err = r.view(func(tx *bbolt.Tx) error {
 		if b := tx.Bucket(bucketMeta).Get([]byte("generation")); len(b) == 8 {
 			g = Generation(binary.BigEndian.Uint64(b))
 		}
 		return tx.Bucket(bucketRules).ForEach(func(k, v []byte) error {
 			rec := &ruleRecord{}
-			if err := json.Unmarshal(v, rec); err != nil {
-				return errorf(Damaged, "registry %q: cannot read rule %q: %v", r.db.Path(), k, err)
+			err := json.Unmarshal(v, rec)
+			if err == nil {
+				err = rec.check(RuleName(k))
+			}
+			if err != nil {
+				return errorf(Damaged, "registry %q: cannot read rule %q: %v", r.path, k, err)
 			}
 			rules[RuleName(k)] = rec
 			return nil
 		})
 	})
 	return rules, g, err
+}
+
+// check looks for what no server has written.
+func (r *ruleRecord) check(name RuleName) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	for _, n := range []VersionNumber{r.Active, r.Previous} {
+		if n != 0 && r.version(n) == nil {
+			return fmt.Errorf("version %d is named and not there", n)
+		}
+	}
+	return nil
 }
 
 // change is what one operation writes, all or nothing.
@@ -141,7 +185,7 @@ type change struct {
 
 // commit writes a change and returns once it is on the disk.
 func (r *registry) commit(c *change) error {
-	err := r.db.Update(func(tx *bbolt.Tx) error {
+	return r.update(func(tx *bbolt.Tx) error {
 		var gen [8]byte
 		binary.BigEndian.PutUint64(gen[:], uint64(c.generation))
 		if err := tx.Bucket(bucketMeta).Put([]byte("generation"), gen[:]); err != nil {
@@ -168,10 +212,6 @@ func (r *registry) commit(c *change) error {
 		}
 		return putAudit(tx, c.audit)
 	})
-	if err != nil {
-		return fmt.Errorf("cannot write registry %q: %w", r.db.Path(), err)
-	}
-	return nil
 }
 
 // quarantineRecord is a quarantine as the registry keeps it.
@@ -182,7 +222,7 @@ type quarantineRecord struct {
 
 // saveQuarantines writes which of these rules are quarantined; nil means that one is not.
 func (r *registry) saveQuarantines(list map[RuleName]*quarantineRecord) error {
-	err := r.db.Update(func(tx *bbolt.Tx) error {
+	return r.update(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketQuarantine)
 		for name, q := range list {
 			if q == nil {
@@ -201,22 +241,18 @@ func (r *registry) saveQuarantines(list map[RuleName]*quarantineRecord) error {
 		}
 		return nil
 	})
-	if err != nil {
-		return fmt.Errorf("cannot write registry %q: %w", r.db.Path(), err)
-	}
-	return nil
 }
 
 // quarantine reads that of a rule's version, or nil.
 func (r *registry) quarantine(name RuleName, v VersionNumber) (q *Quarantine, err error) {
-	err = r.db.View(func(tx *bbolt.Tx) error {
+	err = r.view(func(tx *bbolt.Tx) error {
 		text := tx.Bucket(bucketQuarantine).Get([]byte(name))
 		if text == nil {
 			return nil
 		}
 		var rec quarantineRecord
 		if err := json.Unmarshal(text, &rec); err != nil {
-			return errorf(Damaged, "registry %q: cannot read the quarantine of rule %q: %v", r.db.Path(),
+			return errorf(Damaged, "registry %q: cannot read the quarantine of rule %q: %v", r.path,
 				name, err)
 		}
 		if rec.Version == v {
@@ -255,26 +291,24 @@ func putAudit(tx *bbolt.Tx, a Audit) error {
 
 // module reads a module's bytes.
 func (r *registry) module(sha string) (code []byte, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = errorf(Damaged, "cannot read registry %q: %v", r.db.Path(), p)
-		}
-	}()
-	err = r.db.View(func(tx *bbolt.Tx) error {
+	err = r.view(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketModules).Get([]byte(sha))
 		if b == nil {
-			return errorf(Damaged, "registry %q has no module %s", r.db.Path(), sha)
+			return errorf(Damaged, "registry %q has no module %s", r.path, sha)
 		}
 		code = append([]byte{}, b...) // b is valid only in this transaction
 		return nil
 	})
+	if err == nil && digest(sha256.Sum256(code)).String() != sha {
+		return nil, errorf(Damaged, "registry %q: module %s has other bytes than were uploaded", r.path, sha)
+	}
 	return code, err
 }
 
 // audit reads the last entries, the newest first, of one rule or, if name is empty, of all.
 func (r *registry) audit(name RuleName, limit int) ([]Audit, error) {
 	list := []Audit{}
-	err := r.db.View(func(tx *bbolt.Tx) error {
+	err := r.view(func(tx *bbolt.Tx) error {
 		c := tx.Bucket(bucketAudit).Cursor()
 		for k, v := c.Last(); k != nil && len(list) < limit; k, v = c.Prev() {
 			var a Audit

@@ -28,6 +28,10 @@ type Reply struct {
 	done     chan struct{}
 }
 
+// oneRule is the bit of a reply's number that says that its events are for one rule alone, also when
+// the request no longer waits and nobody knows which.
+const oneRule = 1 << 63
+
 // ErrNoRule is returned by OpenReply when the named rule is not active.
 var ErrNoRule = errors.New("no such rule is active")
 
@@ -40,8 +44,12 @@ func (e *Engine) OpenReply(n int, rule string) (*Reply, error) {
 			return nil, &Error{Kind: NotFound, Msg: "rule " + rule, Err: ErrNoRule}
 		}
 	}
+	id := e.replies.last.Add(1)
+	if rule != "" {
+		id |= oneRule
+	}
 	r := &Reply{
-		id: e.replies.last.Add(1), rule: rule, all: &e.replies,
+		id: id, rule: rule, all: &e.replies,
 		verdicts: make([]json.RawMessage, n), left: n, done: make(chan struct{}),
 	}
 	if n == 0 {

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,7 +26,7 @@ type activeRule struct {
 	snapshot *snapshot // what instances begin with, or nil
 
 	instances []*instance    // nil where the last one failed and no fresh one could be made
-	spare     chan *instance // at most one, ready to replace any worker's
+	spare     chan *instance // ready to replace any worker's
 
 	closing sync.Mutex // guards gone, and that no spare is made after it
 	gone    bool
@@ -36,108 +37,89 @@ type ruleSet struct {
 	generation Generation
 	rules      []*activeRule
 	columns    []*column  // of all rules, without doubles
-	which      [][]uint16 // for each rule, its columns in the manifest's order
+	which      [][]uint32 // for each rule, its columns in the manifest's order
 
-	byName   map[string]uint16
-	exact    map[string][]uint16
-	prefixes []prefixMatch
-	always   []uint16 // rules that match every event
-}
-
-type prefixMatch struct {
-	prefix string
-	rule   uint16
+	byName   map[string]uint32
+	exact    map[string][]uint32 // by event type
+	prefixes map[string][]uint32 // by what an event type begins with, up to one of its dots
+	always   []uint32            // rules that match every event
 }
 
 // match is the answer for one event type: which rules want it and which columns they read.
 type match struct {
-	rules, columns []uint16
+	rules, columns []uint32
 	parse          bool // some of the columns are in the event's object
 }
 
 func newRuleSet(g Generation, rules []*activeRule) *ruleSet {
 	s := &ruleSet{
 		generation: g, rules: rules,
-		byName: map[string]uint16{}, exact: map[string][]uint16{},
+		byName: map[string]uint32{}, exact: map[string][]uint32{}, prefixes: map[string][]uint32{},
 	}
 	type colKey struct {
 		path string
 		typ  colType
 	}
-	seen := map[colKey]uint16{}
+	seen := map[colKey]uint32{}
 	for i, r := range rules {
-		s.byName[string(r.name)] = uint16(i)
-		which := make([]uint16, len(r.prog.columns))
+		s.byName[string(r.name)] = uint32(i)
+		which := make([]uint32, len(r.prog.columns))
 		for j, c := range r.prog.columns {
 			k := colKey{c.path, c.typ}
 			at, ok := seen[k]
 			if !ok {
-				at = uint16(len(s.columns))
+				at = uint32(len(s.columns))
 				seen[k] = at
 				s.columns = append(s.columns, c)
 			}
 			which[j] = at
 		}
 		s.which = append(s.which, which)
-		s.addMatch(uint16(i), r.prog.manifest.Match)
+		s.addMatch(uint32(i), r.prog.manifest.Match)
 	}
 	return s
 }
 
-func (s *ruleSet) addMatch(rule uint16, patterns []string) {
+func (s *ruleSet) addMatch(rule uint32, patterns []string) {
 	for _, p := range patterns {
 		prefix, wild := strings.CutSuffix(p, "*")
 		switch {
 		case p == "*":
 			s.always = append(s.always, rule)
 		case wild && strings.HasSuffix(prefix, "."):
-			s.prefixes = append(s.prefixes, prefixMatch{prefix, rule})
+			s.prefixes[prefix] = append(s.prefixes[prefix], rule)
 		default:
 			s.exact[p] = append(s.exact[p], rule)
 		}
 	}
 }
 
-// matching works out the rules for an event type, each once, in the order of the set.
-func (s *ruleSet) matching(typ string) *match {
-	wanted := make([]bool, len(s.rules))
-	for _, r := range s.always {
-		wanted[r] = true
-	}
-	for _, r := range s.exact[typ] {
-		wanted[r] = true
-	}
-	for _, p := range s.prefixes {
-		if strings.HasPrefix(typ, p.prefix) {
-			wanted[p.rule] = true
-		}
-	}
-	m := &match{}
-	for i, w := range wanted {
-		if w {
-			m.rules = append(m.rules, uint16(i))
-		}
-	}
-	s.addColumns(m)
-	return m
-}
-
-// only is the match of an event that is for one rule alone.
-func (s *ruleSet) only(rule uint16) *match {
-	m := &match{rules: []uint16{rule}}
-	s.addColumns(m)
-	return m
-}
-
-func (s *ruleSet) addColumns(m *match) {
-	seen := make([]bool, len(s.columns))
-	for _, r := range m.rules {
-		for _, c := range s.which[r] {
-			if !seen[c] {
-				seen[c] = true
-				m.columns = append(m.columns, c)
-				m.parse = m.parse || s.columns[c].place == inObject
+// matching works out the rules for an event type, each once, in the order of the set. Its cost
+// depends on the rules that match, not on how many there are. It appends to dst.
+func (s *ruleSet) matching(dst []uint32, typ string) []uint32 {
+	dst = append(dst, s.always...)
+	dst = append(dst, s.exact[typ]...)
+	if len(s.prefixes) > 0 {
+		for i := range len(typ) {
+			if typ[i] == '.' {
+				dst = append(dst, s.prefixes[typ[:i+1]]...)
 			}
 		}
 	}
+	slices.Sort(dst)
+	return slices.Compact(dst)
+}
+
+// match is the match of an event that is for these rules.
+func (s *ruleSet) match(rules ...uint32) *match {
+	m := &match{rules: slices.Clone(rules)}
+	for _, r := range rules {
+		m.columns = append(m.columns, s.which[r]...)
+	}
+	slices.Sort(m.columns)
+	m.columns = slices.Compact(m.columns)
+	for _, c := range m.columns {
+		m.parse = m.parse || s.columns[c].place == inObject
+	}
+	return m
 }

@@ -84,6 +84,7 @@ type ruleStats struct {
 	unlogged  atomic.Uint64 // lines above the rate
 	begun     atomic.Uint64 // quarantines
 	took      Histogram     // a guest call's time, shared among its events
+	active    atomic.Uint32 // the active version
 
 	logSecond atomic.Int64
 	logLines  atomic.Int64
@@ -137,9 +138,9 @@ type RuleStats struct {
 	Took HistogramStats
 }
 
-func (s *ruleStats) read(name RuleName, v VersionNumber) RuleStats {
+func (s *ruleStats) read(name RuleName) RuleStats {
 	r := RuleStats{
-		Name: name, Version: v, Faults: map[string]uint64{}, Fuel: s.fuel.Load(),
+		Name: name, Version: VersionNumber(s.active.Load()), Faults: map[string]uint64{}, Fuel: s.fuel.Load(),
 		Calls: s.calls.Load(), WrongType: s.wrongType.Load(), Oversize: s.oversize.Load(),
 		Replaced: s.replaced.Load(), Logged: s.logged.Load(), Unlogged: s.unlogged.Load(),
 		Took: s.took.read(), Quarantines: s.begun.Load(),
@@ -167,7 +168,8 @@ type Stats struct {
 	Queued    HistogramStats // from an event's arrival until a worker took it
 	Slices    HistogramStats // guest calls
 	SliceMax  time.Duration  // the longest of them
-	ReplyMiss uint64         // verdicts for a request that no longer waits
+	ReplyMiss uint64         // events whose request no longer waits for the verdicts
+	Unsaid    uint64         // log lines dropped, since the log did not keep up
 
 	Compiles     [CompileResults]uint64
 	CompileTook  HistogramStats // of those that were not cached

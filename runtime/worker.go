@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"log/slog"
 	"slices"
@@ -29,14 +30,18 @@ type worker struct {
 	slices                    Histogram
 	sliceMax                  atomic.Int64 // ns; only this worker stores it
 
-	set     *ruleSet // that matches, lists and table are for
-	matches map[string]*match
-	onlyOne []*match // by rule
+	set     *ruleSet          // that matches, lists and table are for
+	matches map[string]*match // by event type
+	shared  map[string]*match // by the rules, which many types have in common
+	onlyOne map[uint32]*match // by the one rule
+	found   []uint32          // rules that match a type
+	key     []byte            // of shared
 
 	views   []event.View
 	parser  fastjson.Parser
 	table   table
 	lists   [][]uint16 // for each rule, the rows that it wants
+	wanted  []uint32   // the rules that want any
 	replies []pending  // of the events that a request waits for
 	codes   []int32
 	line    []byte
@@ -51,8 +56,13 @@ type pending struct {
 	list  []byte
 }
 
-// maxMatches bounds the cache of matches, since event types come from outside.
-const maxMatches = 4096
+const (
+	// maxMatches bounds the cache of matches, since event types come from outside.
+	maxMatches = 4096
+
+	// batchBytes bounds the records that are evaluated together, so that their columns fit in memory.
+	batchBytes = 1 << 20
+)
 
 func newWorker(e *Engine, id int) *worker { return &worker{e: e, id: id} }
 
@@ -70,20 +80,33 @@ func (w *worker) enter(rows int) *ruleSet {
 	}
 }
 
-// Handle evaluates one batch with one rule set.
+// Handle evaluates records in batches of at most batchBytes, or of one record.
 func (w *worker) Handle(recs [][]byte) {
+	for len(recs) > 0 {
+		n, size := 0, 0
+		for n < len(recs) && (n == 0 || size+len(recs[n]) <= batchBytes) {
+			size += len(recs[n])
+			n++
+		}
+		w.handle(recs[:n])
+		recs = recs[n:]
+	}
+}
+
+// handle evaluates one batch with one rule set.
+func (w *worker) handle(recs [][]byte) {
 	s := w.enter(len(recs))
 	if s != w.set {
 		w.adopt(s)
 	}
 	now := time.Now().UnixNano()
 	w.gather(s, recs, now)
-	for i, rows := range w.lists {
-		if len(rows) > 0 {
-			w.evaluate(s, i, rows, now)
-			w.lists[i] = rows[:0]
-		}
+	slices.Sort(w.wanted)
+	for _, i := range w.wanted {
+		w.evaluate(s, i, w.lists[i], now)
+		w.lists[i] = w.lists[i][:0]
 	}
+	w.wanted = w.wanted[:0]
 	w.answer()
 	w.events.Add(uint64(len(recs)))
 	w.batches.Add(1)
@@ -93,8 +116,8 @@ func (w *worker) Handle(recs [][]byte) {
 // adopt makes ready for a rule set that this worker has not used before.
 func (w *worker) adopt(s *ruleSet) {
 	w.set = s
-	w.matches = map[string]*match{}
-	w.onlyOne = make([]*match, len(s.rules))
+	w.matches, w.shared = map[string]*match{}, map[string]*match{}
+	w.onlyOne = map[uint32]*match{}
 	w.lists = make([][]uint16, len(s.rules))
 }
 
@@ -122,6 +145,9 @@ func (w *worker) gather(s *ruleSet, recs [][]byte, now int64) {
 		}
 		w.table.gather(row, v, obj, s.columns, m.columns)
 		for _, r := range m.rules {
+			if len(w.lists[r]) == 0 {
+				w.wanted = append(w.wanted, r)
+			}
 			w.lists[r] = append(w.lists[r], uint16(row))
 		}
 	}
@@ -134,7 +160,8 @@ func (w *worker) gather(s *ruleSet, recs [][]byte, now int64) {
 func (w *worker) parse(v *event.View) *fastjson.Value {
 	obj, err := w.parser.ParseBytes(v.JSON)
 	if err != nil {
-		slog.Error("BUG: cannot parse an event that was checked", "id", string(v.ID), "error", err)
+		w.e.say(slog.LevelError, "BUG: cannot parse an event that was checked", "id", string(v.ID),
+			"error", firstLine(err))
 		return fastjson.MustParse("{}")
 	}
 	return obj
@@ -144,22 +171,44 @@ func (w *worker) parse(v *event.View) *fastjson.Value {
 func (w *worker) match(s *ruleSet, v *event.View, row uint16) *match {
 	if v.Reply != 0 {
 		to := w.e.replies.find(v.Reply)
-		if to == nil {
+		switch {
+		case to == nil:
 			w.e.replies.stale.Add(1)
-		} else {
-			w.replies = append(w.replies, pending{row: row, index: v.Index, to: to})
-			if to.rule != "" {
-				return w.matchOne(s, to.rule)
+			if v.Reply&oneRule != 0 {
+				return nil
 			}
+		case to.rule != "":
+			w.replies = append(w.replies, pending{row: row, index: v.Index, to: to})
+			return w.matchOne(s, to.rule)
+		default:
+			w.replies = append(w.replies, pending{row: row, index: v.Index, to: to})
 		}
 	}
 	if m := w.matches[string(v.Type)]; m != nil {
 		return m
 	}
-	m := s.matching(string(v.Type))
-	if len(w.matches) < maxMatches {
-		w.matches[string(v.Type)] = m
+	return w.newMatch(s, string(v.Type))
+}
+
+// newMatch finds the match of a type that was not seen before, or not since there were too many.
+func (w *worker) newMatch(s *ruleSet, typ string) *match {
+	w.found = s.matching(w.found[:0], typ)
+	w.key = w.key[:0]
+	for _, r := range w.found {
+		w.key = binary.LittleEndian.AppendUint32(w.key, r)
 	}
+	m := w.shared[string(w.key)]
+	if m == nil {
+		if len(w.shared) >= maxMatches {
+			clear(w.shared)
+		}
+		m = s.match(w.found...)
+		w.shared[string(w.key)] = m
+	}
+	if len(w.matches) >= maxMatches {
+		clear(w.matches)
+	}
+	w.matches[typ] = m
 	return m
 }
 
@@ -169,13 +218,13 @@ func (w *worker) matchOne(s *ruleSet, rule string) *match {
 		return nil // deleted or disabled since the request came
 	}
 	if w.onlyOne[i] == nil {
-		w.onlyOne[i] = s.only(i)
+		w.onlyOne[i] = s.match(i)
 	}
 	return w.onlyOne[i]
 }
 
 // evaluate runs one rule over its rows, in calls that fit into a slice of fuel.
-func (w *worker) evaluate(s *ruleSet, i int, rows []uint16, now int64) {
+func (w *worker) evaluate(s *ruleSet, i uint32, rows []uint16, now int64) {
 	r := s.rules[i]
 	fuel := r.fuel
 	perCall := max(1, int(w.e.limits.SliceFuel/fuel))
@@ -188,7 +237,7 @@ func (w *worker) evaluate(s *ruleSet, i int, rows []uint16, now int64) {
 }
 
 // calls runs one rule over rows, at most perCall in each call, unless the rule is quarantined.
-func (w *worker) calls(s *ruleSet, i int, rows []uint16, perCall int, now int64) {
+func (w *worker) calls(s *ruleSet, i uint32, rows []uint16, perCall int, now int64) {
 	r := s.rules[i]
 	for len(rows) > 0 {
 		admitted, try := r.breaker.admit(now)
@@ -228,7 +277,7 @@ func (r *activeRule) average() uint64 {
 }
 
 // call evaluates rows in one call, and one by one if that fails.
-func (w *worker) call(s *ruleSet, i int, rows []uint16, now int64) {
+func (w *worker) call(s *ruleSet, i uint32, rows []uint16, now int64) {
 	r := s.rules[i]
 	in := w.instance(r)
 	if in == nil {
@@ -242,12 +291,10 @@ func (w *worker) call(s *ruleSet, i int, rows []uint16, now int64) {
 	start := time.Now()
 	wrong, fault := in.run(&w.table, w.views, rows, s.columns, s.which[i], budget, w.codes)
 	took := time.Since(start).Nanoseconds()
-	w.slices.add(took, 1)
-	if took > w.sliceMax.Load() {
-		w.sliceMax.Store(took)
-	}
+	w.slice(took)
 	r.stats.calls.Add(1)
-	used := in.used(budget)
+	used := in.used()
+	r.stats.fuel.Add(used) // also that of a batch whose events are now evaluated one by one
 	if fault != nil {
 		if fault.Kind != FaultRule {
 			w.renew(r)
@@ -256,11 +303,10 @@ func (w *worker) call(s *ruleSet, i int, rows []uint16, now int64) {
 			w.calls(s, i, rows, 1, now)
 			return
 		}
-		r.stats.fuel.Add(used)
+		r.stats.took.add(took, 1)
 		w.fail(s, r, rows[0], now, fault, used, took)
 		return
 	}
-	r.stats.fuel.Add(used)
 	r.stats.wrongType.Add(uint64(wrong))
 	r.stats.oversize.Add(uint64(in.refused))
 	n := int64(len(rows))
@@ -304,7 +350,6 @@ func (w *worker) fail(s *ruleSet, r *activeRule, row uint16, now int64, fault *V
 	fuel uint64, took int64) {
 	r.stats.outcomes[Failed].Add(1)
 	r.stats.fault(fault.Kind)
-	r.stats.took.add(took, 1)
 	if r.breaker.failure(now, fault) {
 		r.stats.begun.Add(1)
 	}
@@ -357,7 +402,8 @@ func (w *worker) answer() {
 	w.replies = w.replies[:0]
 }
 
-// instance returns this worker's instance of a rule, a fresh one if the last was lost.
+// instance returns this worker's instance of a rule. If the last one was lost it is a spare; with
+// none it is made here and now, which is bounded like a slice and counted as one.
 func (w *worker) instance(r *activeRule) *instance {
 	if in := r.instances[w.id]; in != nil {
 		return in
@@ -366,10 +412,20 @@ func (w *worker) instance(r *activeRule) *instance {
 	select {
 	case in = <-r.spare:
 	default:
+		start := time.Now()
 		in = w.e.fresh(r)
+		w.slice(time.Since(start).Nanoseconds())
 	}
 	r.instances[w.id] = in
 	return in
+}
+
+// slice counts a stretch of time in which this worker could not be interrupted.
+func (w *worker) slice(ns int64) {
+	w.slices.add(ns, 1)
+	if ns > w.sliceMax.Load() {
+		w.sliceMax.Store(ns)
+	}
 }
 
 // renew makes the worker's instance as good as new after a failure: by going back to its snapshot,

@@ -77,7 +77,7 @@ func TestCheckFaults(t *testing.T) {
 	for _, command := range []string{"serve", "check"} {
 		t.Setenv("WASMEVAL_SHARD", "3")
 		code, out, errs := verb(t, "", command, "--data-dir", t.TempDir(), "--depth", "0")
-		want := []string{`flag --depth: events.depth: "0": expected 1 to 1000`,
+		want := []string{`flag --depth: events.depth: "0": expected 1 to 256`,
 			"environment WASMEVAL_SHARD: unknown variable: expected WASMEVAL_ and a flag's name"}
 		text := out + errs
 		if code != 1 || !strings.Contains(text, want[0]) || !strings.Contains(text, want[1]) {

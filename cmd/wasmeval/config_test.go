@@ -338,7 +338,7 @@ sinks:
 		`flag --udp: listen.udp: "x": expected host:port`,
 		`flag --type-field: events.type_field: cannot use the type path "a..b": expected keys with ` +
 			`dots between them`,
-		`environment WASMEVAL_DEPTH: events.depth: "0": expected 1 to 1000`,
+		`environment WASMEVAL_DEPTH: events.depth: "0": expected 1 to 256`,
 		"environment WASMEVAL_DEPTHS: unknown variable: expected WASMEVAL_ and a flag's name, as " +
 			"`wasmeval check --options` lists them",
 	})

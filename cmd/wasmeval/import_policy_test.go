@@ -40,7 +40,6 @@ var homes = map[string][]string{
 	"go.yaml.in/yaml/v3":                      {"cmd/wasmeval"},
 	"github.com/HdrHistogram/hdrhistogram-go": {"cmd/wasmeval"},
 	"github.com/cenkalti/backoff/v5":          {"internal/sink"},
-	"gopkg.in/natefinch/lumberjack.v2":        {"internal/sink"},
 	"golang.org/x/sys":                        {"ingest", "runtime"},
 }
 

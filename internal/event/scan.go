@@ -8,14 +8,14 @@ import (
 // Limits bound what a Scanner takes. A zero is the default.
 type Limits struct {
 	EventBytes int // size of one event's JSON text, default 1 MiB, at most 1 GiB
-	Depth      int // objects and arrays inside each other, default 64, at most 1,000
+	Depth      int // objects and arrays inside each other, default 64, at most 256
 }
 
 const (
 	defaultEventBytes = 1 << 20
 	maxEventBytes     = 1 << 30
 	defaultDepth      = 64
-	maxDepth          = 1000
+	maxDepth          = 256 // below that of the parser that reads events again, 300
 
 	// skipDepth is how deep an item of an array may be nested so that the items after it can still
 	// be read, though the item itself is refused.

@@ -96,6 +96,8 @@ var (
 	evicted    = desc("compile_cache_evicted_total", "Compiled modules removed to make room for others.")
 	replyMiss  = desc("reply_misses_total", "Events whose request no longer waited for the verdicts.")
 
+	unsaid = desc("log_lines_dropped_total", "Lines not logged, since the log did not keep up.")
+
 	ruleVersion = desc("rule_version", "Active version of a rule; 0 for none.", "rule")
 	evaluations = desc("rule_evaluations_total", "Evaluations of one event by one rule.",
 		"rule", "outcome")
@@ -214,6 +216,7 @@ func (e emitter) engine(s *runtime.Stats) {
 	e.histogram(compTook, s.CompileTook)
 	e.count(evicted, s.CacheEvicted)
 	e.count(replyMiss, s.ReplyMiss)
+	e.count(unsaid, s.Unsaid)
 }
 
 func (e emitter) rule(r *runtime.RuleStats) {

@@ -11,27 +11,33 @@ import (
 	"time"
 )
 
+// configFault is a configuration with one fault, and what is said of it.
+type configFault struct {
+	config Config
+	want   string
+}
+
+var (
+	fileSink   = SinkConfig{Name: "f", Type: TypeFile, Path: "v.ndjson"}
+	stdoutSink = SinkConfig{Name: "o", Type: TypeStdout}
+	webSink    = SinkConfig{Name: "w", Type: TypeWebhook, URL: "https://hook.test/"}
+)
+
+// with is a configuration of one sink that was changed.
+func with(s SinkConfig, change func(*SinkConfig)) Config {
+	change(&s)
+	return Config{Sinks: []SinkConfig{s}}
+}
+
 // Each fault is told with where it is and what was expected.
 func TestConfigFaults(t *testing.T) {
-	file := SinkConfig{Name: "f", Type: TypeFile, Path: "v.ndjson"}
-	out := SinkConfig{Name: "o", Type: TypeStdout}
-	web := SinkConfig{Name: "w", Type: TypeWebhook, URL: "https://hook.test/"}
-	with := func(s SinkConfig, change func(*SinkConfig)) Config {
-		change(&s)
-		return Config{Sinks: []SinkConfig{s}}
-	}
-	header := func(name, value string) Config {
-		return with(web, func(s *SinkConfig) { s.Headers = map[string]string{name: value} })
-	}
 	many := Config{}
 	for i := range maxSinks + 1 {
 		many.Sinks = append(many.Sinks, SinkConfig{Name: fmt.Sprint(i), Type: TypeFile,
 			Path: fmt.Sprint(i)})
 	}
-	for _, c := range []struct {
-		config Config
-		want   string
-	}{
+	file, out, web := fileSink, stdoutSink, webSink
+	for _, c := range []configFault{
 		{many, "65 sinks: expected at most 64"},
 		{Config{TailListeners: -1}, "tail_listeners -1: expected 0 or more"},
 		{with(file, func(s *SinkConfig) { s.Name = "" }), "sink number 1: no name"},
@@ -63,6 +69,25 @@ func TestConfigFaults(t *testing.T) {
 			`sink "g": sink "f" writes to "./x/../v.ndjson" too`},
 		{Config{Sinks: []SinkConfig{file, {Name: "w", Type: TypeWebhook, URL: "https://hook.test/",
 			DeadLetter: "v.ndjson"}}}, `sink "w": sink "f" writes to "v.ndjson" too`},
+		{Config{Routes: []Route{{}}}, "route number 1: no sinks"},
+		{Config{Routes: []Route{{Sinks: []string{"x"}}}}, `sink "x": expected the name of a sink`},
+		{Config{Sinks: []SinkConfig{out}, Routes: []Route{{Sinks: []string{"o"}},
+			{Rules: []string{"["}, Sinks: []string{"o"}}}}, `route number 2: rule pattern "["`},
+		{Config{Sinks: []SinkConfig{out}, Routes: []Route{{Rules: []string{""},
+			Sinks: []string{"o"}}}}, `rule pattern "": expected`},
+		{Config{Sinks: []SinkConfig{out}, Routes: []Route{{Codes: []string{"x"},
+			Sinks: []string{"o"}}}}, `code "x": expected matched, failed, all or a 32-bit number`},
+	} {
+		c.check(t)
+	}
+}
+
+func TestWebhookFaults(t *testing.T) {
+	web := webSink
+	header := func(name, value string) Config {
+		return with(web, func(s *SinkConfig) { s.Headers = map[string]string{name: value} })
+	}
+	for _, c := range []configFault{
 		{with(web, func(s *SinkConfig) { s.URL = "" }), `sink "w": url: expected an absolute http`},
 		{with(web, func(s *SinkConfig) { s.URL = "/in" }), "url: expected an absolute"},
 		{with(web, func(s *SinkConfig) { s.URL = "unix:///run/x" }), "url: expected an absolute"},
@@ -83,27 +108,25 @@ func TestConfigFaults(t *testing.T) {
 		{with(web, func(s *SinkConfig) { s.Timeout = -1 }), "timeout -1ns: expected"},
 		{with(web, func(s *SinkConfig) { s.MaxElapsed = -1 }), "max_elapsed -1ns: expected"},
 		{with(web, func(s *SinkConfig) { s.Backoff = -1 }), "backoff -1ns: expected"},
-		{Config{Routes: []Route{{}}}, "route number 1: no sinks"},
-		{Config{Routes: []Route{{Sinks: []string{"x"}}}}, `sink "x": expected the name of a sink`},
-		{Config{Sinks: []SinkConfig{out}, Routes: []Route{{Sinks: []string{"o"}},
-			{Rules: []string{"["}, Sinks: []string{"o"}}}}, `route number 2: rule pattern "["`},
-		{Config{Sinks: []SinkConfig{out}, Routes: []Route{{Rules: []string{""},
-			Sinks: []string{"o"}}}}, `rule pattern "": expected`},
-		{Config{Sinks: []SinkConfig{out}, Routes: []Route{{Codes: []string{"x"},
-			Sinks: []string{"o"}}}}, `code "x": expected matched, failed, all or a 32-bit number`},
 	} {
-		err := c.config.Check()
-		if err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("Check says %v, expected %q", err, c.want)
-			continue
-		}
-		if faults := err.(interface{ Unwrap() []error }).Unwrap(); len(faults) != 1 {
-			t.Errorf("%d faults, expected one: %v", len(faults), err)
-		}
-		if _, newErr := New(c.config, io.Discard); newErr == nil || !strings.Contains(newErr.Error(),
-			"cannot route verdicts: ") || !strings.Contains(newErr.Error(), c.want) {
-			t.Errorf("New says %v, expected %q", newErr, c.want)
-		}
+		c.check(t)
+	}
+}
+
+func (c *configFault) check(t *testing.T) {
+	t.Helper()
+	err := c.config.Check()
+	if err == nil || !strings.Contains(err.Error(), c.want) {
+		t.Errorf("Check says %v, expected %q", err, c.want)
+		return
+	}
+	if faults := err.(interface{ Unwrap() []error }).Unwrap(); len(faults) != 1 {
+		t.Errorf("%d faults, expected one: %v", len(faults), err)
+	}
+	if _, err := New(c.config, io.Discard); err == nil ||
+		!strings.Contains(err.Error(), "cannot route verdicts: ") ||
+		!strings.Contains(err.Error(), c.want) {
+		t.Errorf("New says %v, expected %q", err, c.want)
 	}
 }
 

@@ -226,7 +226,7 @@ func TestStuckSinks(t *testing.T) {
 	}))
 	defer hanging.Close()
 	failing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(500)
+		w.WriteHeader(http.StatusInternalServerError)
 	}))
 	defer failing.Close()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
@@ -372,8 +372,7 @@ func TestCloseDuringRoute(t *testing.T) {
 // Goroutines route while the router is closed. Nothing is lost uncounted, doubled or torn, and each
 // goroutine's verdicts stay in order.
 func TestCloseHammer(t *testing.T) {
-	const routers, rounds = 4, 20
-	for round := range rounds {
+	for round := range 20 {
 		dir := t.TempDir()
 		out, e := &gate{}, &endpoint{}
 		var accepted gate
@@ -394,41 +393,7 @@ func TestCloseHammer(t *testing.T) {
 		r := open(t, c, out)
 		r.queues[0].out.(*webhook).client.Transport = e
 
-		var stop atomic.Bool
-		var wg sync.WaitGroup
-		var counts [routers]int
-		for g := range routers {
-			wg.Go(func() {
-				for i := 0; !stop.Load(); i++ {
-					r.Route("pay", 1, false, fmt.Appendf(nil, `{"g":%d,"i":%d}`, g, i))
-					counts[g] = i + 1
-					if i%8 == 0 {
-						goruntime.Gosched() // with few cores the sinks would hardly get one
-					}
-				}
-			})
-		}
-		wg.Go(func() {
-			for !stop.Load() {
-				for _, s := range r.Stats() {
-					if s.Pending > s.Routed {
-						t.Errorf("sink %s: %d pending of %d", s.Name, s.Pending, s.Routed)
-					}
-				}
-				time.Sleep(100 * time.Microsecond)
-			}
-		})
-		for r.Stats()[1].Delivered < uint64(round*20) {
-			time.Sleep(50 * time.Microsecond)
-		}
-		mustClose(t, r)
-		stop.Store(true)
-		wg.Wait()
-
-		routed := 0
-		for _, n := range counts {
-			routed += n
-		}
+		routed := closeUnderLoad(t, r, uint64(round*20))
 		letters := linesOf(t, filepath.Join(dir, "dead"))
 		for i, came := range [][]string{accepted.lines(), out.lines(),
 			linesOf(t, filepath.Join(dir, "f"))} {
@@ -448,6 +413,44 @@ func TestCloseHammer(t *testing.T) {
 		}
 	}
 	nothingRuns(t)
+}
+
+// closeUnderLoad closes a router when its second sink has delivered so much, while goroutines route
+// until after that. It returns how many verdicts they have routed.
+func closeUnderLoad(t *testing.T, r *Router, delivered uint64) (routed int) {
+	t.Helper()
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	var counts [4]int
+	for g := range counts {
+		wg.Go(func() {
+			for i := 0; !stop.Load(); i++ {
+				r.Route("pay", 1, false, fmt.Appendf(nil, `{"g":%d,"i":%d}`, g, i))
+				counts[g] = i + 1
+				if i%8 == 0 {
+					goruntime.Gosched() // with few cores the sinks would hardly get one
+				}
+			}
+		})
+	}
+	wg.Go(func() {
+		for !stop.Load() {
+			for _, s := range r.Stats() {
+				if s.Pending > s.Routed {
+					t.Errorf("sink %s: %d pending of %d", s.Name, s.Pending, s.Routed)
+				}
+			}
+			time.Sleep(100 * time.Microsecond)
+		}
+	})
+	waitFor(t, "something is delivered", func() bool { return r.Stats()[1].Delivered >= delivered })
+	mustClose(t, r)
+	stop.Store(true)
+	wg.Wait()
+	for _, n := range counts {
+		routed += n
+	}
+	return routed
 }
 
 // inOrder checks that the lines of all places are whole and each is there once, and that those of

@@ -143,7 +143,7 @@ func TestTail(t *testing.T) {
 	for q, res := range streams {
 		ended[q] = events(res.Body) // to the end of the stream
 		h := res.Header
-		if res.StatusCode != 200 || h.Get("Content-Type") != "text/event-stream" ||
+		if res.StatusCode != http.StatusOK || h.Get("Content-Type") != "text/event-stream" ||
 			h.Get("Cache-Control") != "no-store" || h.Get("X-Accel-Buffering") != "no" {
 			t.Errorf("%s: %d %v", q, res.StatusCode, h)
 		}

@@ -161,7 +161,7 @@ func TestRequest(t *testing.T) {
 				t.Errorf("header %s is %q, expected %q", name, got, want)
 			}
 		}
-		if p.req.Method != "POST" || p.req.URL.RequestURI() != "/in?k=v" {
+		if p.req.Method != http.MethodPost || p.req.URL.RequestURI() != "/in?k=v" {
 			t.Errorf("request %s %s", p.req.Method, p.req.URL.RequestURI())
 		}
 	})
@@ -323,7 +323,8 @@ func TestTimeout(t *testing.T) {
 			<-p.req.Context().Done()
 			write.CloseWithError(p.req.Context().Err())
 		}()
-		return &http.Response{StatusCode: 500, Header: http.Header{}, Body: read}, nil
+		return &http.Response{StatusCode: http.StatusInternalServerError, Header: http.Header{},
+			Body: read}, nil
 	}
 	for name, answer := range map[string]func(int, post) (*http.Response, error){
 		"no answer": hang, "no end": endless,
