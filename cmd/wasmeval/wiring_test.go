@@ -313,8 +313,8 @@ var arrivals = map[string]func(*secured){
 	},
 	"rules.event_fuel": func(s *secured) {
 		s.push("loop", "loop")
-		s.expect("POST", "/v1/rules/loop/evaluate", `{"bad":1}`, 200, `"kind":"out_of_fuel"`)
-		s.expect("POST", "/v1/rules/loop/evaluate", `{"bad":1}`, 200, `"fuel":2000000,`)
+		s.expect("POST", "/v1/rules/loop/evaluate", `{"bad":1}`, 200,
+			`"kind":"out_of_fuel","message":"out of fuel"},"fuel":1999`)
 		s.expect("DELETE", "/v1/rules/loop", "", 200, `"lost":0`)
 	},
 	"rules.slice_fuel": func(s *secured) {
