@@ -28,6 +28,11 @@ type Config struct {
 	MaxEvaluate     int           // events in one request for verdicts; default 1,000
 	EvaluateTimeout time.Duration // for requests that give none; default 5 s, at most 30 s
 
+	// SeparateDatagrams has the kernel hand over UDP datagrams one by one. Else it may join those of
+	// one sender, which is faster by far; but of a joined one that it drops it does not say how many
+	// there were.
+	SeparateDatagrams bool
+
 	Now func() int64 // nanoseconds since 1970-01-01 UTC; default is the system's clock
 	Log *slog.Logger // default is slog.Default()
 }

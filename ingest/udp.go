@@ -135,7 +135,9 @@ func (u *UDP) open(addr string, i, datagram int) (*reader, error) {
 		buf: make([]byte, datagram), oob: make([]byte, controlBytes),
 	}
 	r.shard = i % u.in.config.Bus.Shards()
-	joinDatagrams(r.conn)
+	if !u.in.config.SeparateDatagrams {
+		joinDatagrams(r.conn)
+	}
 	if u.asked > 0 {
 		askBuffer(r.conn, u.asked)
 	}

@@ -218,6 +218,36 @@ func TestUDPDropsWithoutStats(t *testing.T) {
 	}
 }
 
+// With separate datagrams the kernel's count of drops is exact, also of those that a sender joined.
+func TestUDPSeparateDrops(t *testing.T) {
+	const size, each, writes = 20, 50, 400
+	var hold sync.RWMutex // held while the reader must not read
+	now := func() int64 {
+		hold.RLock()
+		defer hold.RUnlock()
+		return noon
+	}
+	w := newWorld(t, Config{Now: now, SeparateDatagrams: true}, 1, 8<<20)
+	u, err := w.in.ListenUDP(anyPort, 1, 16<<10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := segmented(t, u.Addr(), size)
+	text := []byte(strings.Repeat(fmt.Sprintf("{%*s}\n", size-3, ""), each))
+	hold.Lock()
+	for range writes {
+		if _, err := conn.Write(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hold.Unlock()
+	u.Close()
+	s := u.Stats()
+	if s.Dropped == 0 || s.Datagrams+s.Dropped != writes*each {
+		t.Errorf("%d datagrams were sent: %d received, %d dropped", writes*each, s.Datagrams, s.Dropped)
+	}
+}
+
 // Close returns while datagrams keep coming, and all that was received is counted.
 func TestUDPCloseUnderLoad(t *testing.T) {
 	w := newWorld(t, Config{}, 2, 1<<20)

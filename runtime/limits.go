@@ -24,6 +24,8 @@ type Limits struct {
 	Quarantine QuarantineLimits
 	Compile    CompileLimits
 
+	Waiting int // requests that wait for verdicts at once
+
 	Rules    int // rules in the registry
 	Versions int // versions of one rule
 }
@@ -34,7 +36,7 @@ func DefaultLimits() Limits {
 		Module:    meter.DefaultLimits(),
 		EventFuel: 1_000_000, SliceFuel: 4_000_000, InitFuel: 50_000_000,
 		PayloadBytes: 16 << 10, OutputBytes: 1 << 20, LogLineBytes: 1 << 10, LogRate: 10,
-		ManifestBytes: 64 << 10, Rules: 1000, Versions: 1000,
+		ManifestBytes: 64 << 10, Waiting: 1024, Rules: 1000, Versions: 1000,
 		Quarantine: QuarantineLimits{InRow: 20, Percent: 10, Wait: time.Second,
 			MaxWait: 5 * time.Minute},
 		Compile: CompileLimits{DataBytes: 512 << 20, CPU: 10 * time.Second, Wall: 20 * time.Second,
@@ -62,7 +64,7 @@ func (l *Limits) check() error {
 	}{
 		{"payload bytes", l.PayloadBytes}, {"output bytes", l.OutputBytes},
 		{"log line bytes", l.LogLineBytes}, {"log rate", l.LogRate},
-		{"manifest bytes", l.ManifestBytes}, {"rules", l.Rules}, {"versions", l.Versions},
+		{"manifest bytes", l.ManifestBytes}, {"waiting requests", l.Waiting}, {"rules", l.Rules}, {"versions", l.Versions},
 		{"memory to compile in", l.Compile.DataBytes}, {"compiled bytes", l.Compile.CodeBytes},
 		{"cache bytes", l.Compile.CacheBytes},
 	} {

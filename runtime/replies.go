@@ -35,6 +35,9 @@ const oneRule = 1 << 63
 // ErrNoRule is returned by OpenReply when the named rule is not active.
 var ErrNoRule = errors.New("no such rule is active")
 
+// ErrBusy is returned by OpenReply when Limits.Waiting requests wait already.
+var ErrBusy = errors.New("too many requests wait for verdicts")
+
 // OpenReply makes a reply for n events. If rule is not empty, the events are evaluated by that rule
 // alone, whatever it matches. The caller puts ID into the events' envelopes, with their index, and
 // must Close the reply.
@@ -56,8 +59,11 @@ func (e *Engine) OpenReply(n int, rule string) (*Reply, error) {
 		close(r.done)
 	}
 	e.replies.mu.Lock()
+	defer e.replies.mu.Unlock()
+	if len(e.replies.open) >= e.limits.Waiting {
+		return nil, ErrBusy
+	}
 	e.replies.open[r.id] = r
-	e.replies.mu.Unlock()
 	return r, nil
 }
 

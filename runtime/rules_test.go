@@ -290,6 +290,12 @@ func TestReplies(t *testing.T) {
 		t.Errorf("wait past the deadline: %v", err)
 	}
 	r.Close()
+	f.limits.Waiting = 2
+	for _, want := range []error{nil, nil, ErrBusy} {
+		if _, err := f.OpenReply(1, ""); !errors.Is(err, want) {
+			t.Errorf("with a limit of 2 replies: %v, expected %v", err, want)
+		}
+	}
 }
 
 // Rules match by type: exactly, by prefix, or all.

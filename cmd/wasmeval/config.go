@@ -85,12 +85,14 @@ type RulesConfig struct {
 type UDPConfig struct {
 	Readers            int
 	ReceiveBufferBytes int
+	JoinDatagrams      bool
 }
 
 // EvaluateConfig is for requests that wait for their verdicts.
 type EvaluateConfig struct {
-	Timeout   time.Duration
-	MaxEvents int
+	Timeout    time.Duration
+	MaxEvents  int
+	MaxWaiting int // requests
 }
 
 // LogConfig is for the server's own log.
@@ -284,6 +286,10 @@ var options = []option{
 		min: 4 * kib, max: gib,
 		help: "receive buffer to ask the kernel for, of each socket",
 		to:   func(c *Config) any { return bytesOf(&c.UDP.ReceiveBufferBytes) }},
+	{path: "udp.join_datagrams", flag: "udp-join-datagrams", standard: "true",
+		help: "let the kernel join datagrams of one sender, which is faster; a joined one that it drops " +
+			"counts as one",
+		to: func(c *Config) any { return &c.UDP.JoinDatagrams }},
 
 	{path: "evaluate.timeout", flag: "evaluate-timeout", standard: "5s", max: uint64(30 * time.Second),
 		help: "how long a request that gives no timeout of its own waits for its verdicts",
@@ -292,6 +298,10 @@ var options = []option{
 		min: 1, max: 100_000,
 		help: "events in a request that waits for its verdicts, at most",
 		to:   func(c *Config) any { return &c.Evaluate.MaxEvents }},
+	{path: "evaluate.max_waiting", flag: "evaluate-max-waiting", standard: "1024",
+		min: 1, max: 1_000_000,
+		help: "requests that wait for their verdicts at once, at most",
+		to:   func(c *Config) any { return &c.Evaluate.MaxWaiting }},
 	{path: "tail_listeners", flag: "tail-listeners", standard: "64", min: 1, max: 10_000,
 		help: "listeners of the tail at once, at most",
 		to:   func(c *Config) any { return &c.Sink.TailListeners }},

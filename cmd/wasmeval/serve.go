@@ -141,6 +141,7 @@ func (c *Config) limits() runtime.Limits {
 	l.PayloadBytes, l.OutputBytes = r.PayloadBytes, r.OutputBytes
 	l.LogLineBytes, l.LogRate = r.LogLineBytes, r.LogRate
 	l.Rules, l.Versions = r.Rules, r.Versions
+	l.Waiting = c.Evaluate.MaxWaiting
 	l.Compile = runtime.CompileLimits{
 		DataBytes: r.CompileMemoryBytes, CPU: r.CompileCPU, Wall: r.CompileTimeout,
 		Queue: r.CompileQueue, CodeBytes: r.CompiledBytes, CacheBytes: r.CacheBytes,
@@ -170,6 +171,7 @@ func (c *Config) ingest() ingest.Config {
 		Fields: c.Events.Fields, Limits: c.Events.Limits,
 		BodyBytes: c.Events.BodyBytes, MaxEvents: c.Events.MaxEvents,
 		MaxEvaluate: c.Evaluate.MaxEvents, EvaluateTimeout: c.Evaluate.Timeout,
+		SeparateDatagrams: !c.UDP.JoinDatagrams,
 	}
 }
 
@@ -178,8 +180,11 @@ func (s *server) newIngest() (*ingest.Ingest, error) {
 	c.Bus = s.bus
 	c.Open = func(n int, rule string) (ingest.Reply, error) {
 		r, err := s.engine.OpenReply(n, rule)
-		if errors.Is(err, runtime.ErrNoRule) {
+		switch {
+		case errors.Is(err, runtime.ErrNoRule):
 			return nil, ingest.ErrNoRule
+		case errors.Is(err, runtime.ErrBusy):
+			return nil, ingest.ErrBusy
 		}
 		return r, err
 	}
@@ -307,7 +312,8 @@ func (s *server) stop() error {
 	select {
 	case <-s.engine.Drained():
 	case <-ctx.Done():
-		return errors.Join(err, fmt.Errorf("the rings were not drained within %v: %s", s.c.Shutdown, s.left()))
+		err = errors.Join(err, fmt.Errorf("the rings were not drained within %v: %s", s.c.Shutdown, s.left()))
+		return errors.Join(err, s.sinks.Close(ctx)) // what is queued goes to the dead-letter files
 	}
 	err = errors.Join(err, s.sinks.Close(ctx))
 	if e := s.http.Shutdown(ctx); e != nil {

@@ -114,6 +114,8 @@ func everything(t *testing.T) map[string]string {
 		"udp.receive_buffer_bytes":        "64KiB",
 		"evaluate.timeout":                "7s",
 		"evaluate.max_events":             "4",
+		"evaluate.max_waiting":            "77",
+		"udp.join_datagrams":              "false",
 		"tail_listeners":                  "1",
 		"log.level":                       "error",
 		"log.format":                      "json",
@@ -384,6 +386,8 @@ var arrivals = map[string]func(*secured){
 		s.expect("POST", "/v1/evaluate", strings.Repeat("{}\n", 4), 200, `"index":3`)
 		s.expect("POST", "/v1/evaluate", strings.Repeat("{}\n", 5), 413, "at most 4")
 	},
+	"evaluate.max_waiting": (*secured).checkLimits,
+	"udp.join_datagrams":   (*secured).checkIngest,
 	"tail_listeners": func(s *secured) {
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
@@ -475,7 +479,7 @@ func (s *secured) checkLimits() {
 	want := runtime.DefaultLimits()
 	want.EventFuel, want.SliceFuel, want.InitFuel = 2_000_000, 3_000_000, 7_000_000
 	want.Module.ModuleBytes, want.Module.MemoryPages = 64<<10, 200
-	want.Rules, want.Versions = 3, 2
+	want.Rules, want.Versions, want.Waiting = 3, 2, 77
 	want.PayloadBytes, want.OutputBytes = 2<<10, 8<<10
 	want.LogLineBytes, want.LogRate = 100, 3
 	want.Compile = runtime.CompileLimits{DataBytes: 300 << 20, CPU: 11 * time.Second,
@@ -494,6 +498,7 @@ func (s *secured) checkIngest() {
 			Key: "user.id"},
 		Limits:    event.Limits{EventBytes: 4 << 10, Depth: 5},
 		BodyBytes: 16 << 10, MaxEvents: 6, MaxEvaluate: 4, EvaluateTimeout: 7 * time.Second,
+		SeparateDatagrams: true,
 	}
 	if got := s.c.ingest(); !reflect.DeepEqual(got, want) {
 		s.t.Errorf("the way in is %+v, expected %+v", got, want)
