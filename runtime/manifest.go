@@ -53,7 +53,7 @@ type column struct {
 func newColumn(f Field) (*column, error) {
 	typ, ok := colTypes[f.Type]
 	if !ok {
-		return nil, fmt.Errorf("field %q has type %q: expected f64, i64, bool, utf8 or json",
+		return nil, fmt.Errorf("field %.100q has type %.100q: expected f64, i64, bool, utf8 or json",
 			f.Path, f.Type)
 	}
 	if len(f.Path) > maxText {
@@ -79,7 +79,7 @@ func parseManifest(text []byte) (Manifest, []*column, error) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&m); err != nil {
-		return m, nil, fmt.Errorf("cannot read the manifest: %w", err)
+		return m, nil, fmt.Errorf("cannot read the manifest: %.300s", err)
 	}
 	if d.More() {
 		return m, nil, fmt.Errorf("the manifest has text after its object")
@@ -94,7 +94,7 @@ func parseManifest(text []byte) (Manifest, []*column, error) {
 	}
 	for _, p := range m.Match {
 		if p == "" || len(p) > maxText {
-			return m, nil, fmt.Errorf("match pattern %q: expected 1 to %d bytes", p, maxText)
+			return m, nil, fmt.Errorf("match pattern %.100q: expected 1 to %d bytes", p, maxText)
 		}
 	}
 	cols := make([]*column, len(m.Fields))
@@ -112,13 +112,13 @@ func checkParams(params []Param) error {
 	seen := map[string]bool{}
 	for _, p := range params {
 		if p.Name == "" || len(p.Name) > maxText || seen[p.Name] {
-			return fmt.Errorf("param %q: expected a name that no other param has", p.Name)
+			return fmt.Errorf("param %.100q: expected a name that no other param has", p.Name)
 		}
 		seen[p.Name] = true
 		switch p.Type {
 		case "f64", "i64", "bool", "utf8":
 		default:
-			return fmt.Errorf("param %q has type %q: expected f64, i64, bool or utf8",
+			return fmt.Errorf("param %q has type %.100q: expected f64, i64, bool or utf8",
 				p.Name, p.Type)
 		}
 		if p.Default != nil {
@@ -155,7 +155,7 @@ func paramsJSON(m *Manifest, given map[string]json.RawMessage) ([]byte, error) {
 	}
 	for name := range given {
 		if !known[name] {
-			return nil, errorf(BadParams, "param %q is not declared by the rule", name)
+			return nil, errorf(BadParams, "param %.100q is not declared by the rule", name)
 		}
 	}
 	return append(out, '}'), nil
@@ -163,7 +163,7 @@ func paramsJSON(m *Manifest, given map[string]json.RawMessage) ([]byte, error) {
 
 // appendParam appends the JSON text of a param's value if it has the param's type.
 func appendParam(dst []byte, p Param, val json.RawMessage) ([]byte, error) {
-	fault := fmt.Errorf("param %q is %s: expected a value of type %s", p.Name, val, p.Type)
+	fault := fmt.Errorf("param %q is %.100s: expected a value of type %s", p.Name, val, p.Type)
 	d := json.NewDecoder(bytes.NewReader(val))
 	d.UseNumber()
 	var v any

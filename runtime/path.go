@@ -54,9 +54,10 @@ func parsePath(path string) (place, []step, error) {
 		steps = append(steps, step{key: key, index: -1})
 		for indexed {
 			var digits string
-			digits, rest, _ = strings.Cut(rest, "]")
+			var closed bool
+			digits, rest, closed = strings.Cut(rest, "]")
 			i, err := strconv.ParseUint(digits, 10, 20)
-			if err != nil {
+			if err != nil || !closed {
 				return 0, nil, fmt.Errorf("path %q: expected an index, not %q", path, digits)
 			}
 			steps = append(steps, step{index: int(i)})

@@ -58,16 +58,31 @@ var (
 	bucketRules   = []byte("rules")   // name -> ruleRecord, JSON
 	bucketModules = []byte("modules") // SHA-256 in hex -> module
 	bucketAudit   = []byte("audit")   // sequence, 8 bytes big-endian -> Audit, JSON
-	bucketMeta    = []byte("meta")    // "generation" -> 8 bytes big-endian; "format" -> "1"
+	bucketMeta    = []byte("meta")    // see below
 	// Of rules that are quarantined: name -> quarantineRecord, JSON.
 	bucketQuarantine = []byte("quarantine")
 )
+
+// The keys of bucketMeta.
+var (
+	keyFormat     = []byte("format")     // registryFormat
+	keyGeneration = []byte("generation") // 8 bytes big-endian
+	keySum        = []byte("sum")        // see sum
+)
+
+const registryFormat = "2"
+
+// firstWrite is the number of the first transaction that writes to a new file.
+const firstWrite = 2
 
 // registry keeps rules, modules and the audit trail in one bbolt file. We carry bbolt because a
 // commit of it is on the disk when it returns, also through kill -9.
 type registry struct {
 	path string
 	db   *bbolt.DB
+
+	// stuck says that bbolt panicked while it wrote, and may have kept its lock for good.
+	stuck atomic.Bool
 }
 
 // openRegistry opens or makes the file. A file that cannot be read is named in a Damaged error and
@@ -88,24 +103,36 @@ func openRegistry(path string) (*registry, error) {
 	default:
 		return nil, &Error{Kind: Damaged, Msg: fmt.Sprintf("cannot open registry %q", path), Err: err}
 	}
-	err = r.update(func(tx *bbolt.Tx) error {
-		for _, b := range [][]byte{bucketRules, bucketModules, bucketAudit, bucketMeta,
-			bucketQuarantine} {
-			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
-				return err
-			}
-		}
-		meta := tx.Bucket(bucketMeta)
-		if f := meta.Get([]byte("format")); f != nil && string(f) != "1" {
-			return errorf(Damaged, "registry %q has format %q: expected \"1\"", path, f)
-		}
-		return meta.Put([]byte("format"), []byte("1"))
-	})
-	if err != nil {
+	if err = r.update(r.begin); err != nil {
 		_ = r.close()
 		return nil, err
 	}
 	return r, nil
+}
+
+// begin makes a new registry, or sees that there is one.
+func (r *registry) begin(tx *bbolt.Tx) error {
+	if tx.ID() > firstWrite {
+		for _, b := range buckets {
+			if tx.Bucket(b) == nil {
+				return errorf(Damaged, "registry %q has no bucket %q", r.path, b)
+			}
+		}
+		if f := tx.Bucket(bucketMeta).Get(keyFormat); string(f) != registryFormat {
+			return errorf(Damaged, "registry %q has format %q: expected %q", r.path, f, registryFormat)
+		}
+		return nil
+	}
+	for _, b := range buckets {
+		if _, err := tx.CreateBucket(b); err != nil {
+			return err
+		}
+	}
+	meta := tx.Bucket(bucketMeta)
+	if err := meta.Put(keyFormat, []byte(registryFormat)); err != nil {
+		return err
+	}
+	return errors.Join(meta.Put(keyGeneration, make([]byte, 8)), meta.Put(keySum, make([]byte, 32)))
 }
 
 // guard calls f and makes a Damaged error of what a damaged file leads to: bbolt panics on pages that

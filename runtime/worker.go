@@ -60,8 +60,10 @@ const (
 	// maxMatches bounds the cache of matches, since event types come from outside.
 	maxMatches = 4096
 
-	// batchBytes bounds the records that are evaluated together, so that their columns fit in memory.
+	// batchBytes bounds the records that are evaluated together, and batchText the text of their
+	// columns, by which a record may exceed it; so that they fit in memory, a guest's too.
 	batchBytes = 1 << 20
+	batchText  = 4 << 20
 )
 
 func newWorker(e *Engine, id int) *worker { return &worker{e: e, id: id} }
@@ -88,19 +90,18 @@ func (w *worker) Handle(recs [][]byte) {
 			size += len(recs[n])
 			n++
 		}
-		w.handle(recs[:n])
-		recs = recs[n:]
+		recs = recs[w.handle(recs[:n]):]
 	}
 }
 
-// handle evaluates one batch with one rule set.
-func (w *worker) handle(recs [][]byte) {
+// handle evaluates one batch with one rule set, and returns how many records that were.
+func (w *worker) handle(recs [][]byte) (n int) {
 	s := w.enter(len(recs))
 	if s != w.set {
 		w.adopt(s)
 	}
 	now := time.Now().UnixNano()
-	w.gather(s, recs, now)
+	n = w.gather(s, recs, now)
 	slices.Sort(w.wanted)
 	for _, i := range w.wanted {
 		w.evaluate(s, i, w.lists[i], now)
@@ -108,9 +109,10 @@ func (w *worker) handle(recs [][]byte) {
 	}
 	w.wanted = w.wanted[:0]
 	w.answer()
-	w.events.Add(uint64(len(recs)))
+	w.events.Add(uint64(n))
 	w.batches.Add(1)
 	w.using.Store(nil)
+	return n
 }
 
 // adopt makes ready for a rule set that this worker has not used before.
@@ -121,8 +123,9 @@ func (w *worker) adopt(s *ruleSet) {
 	w.lists = make([][]uint16, len(s.rules))
 }
 
-// gather decodes the records, sorts the rows by rule, and reads the columns that their rules want.
-func (w *worker) gather(s *ruleSet, recs [][]byte, now int64) {
+// gather decodes the records, sorts the rows by rule, and reads the columns that their rules want. It
+// ends with the record that brings the columns to batchText, and returns how many it read.
+func (w *worker) gather(s *ruleSet, recs [][]byte, now int64) (n int) {
 	if cap(w.views) < len(recs) {
 		w.views = make([]event.View, len(recs))
 		w.codes = make([]int32, len(recs))
@@ -131,6 +134,7 @@ func (w *worker) gather(s *ruleSet, recs [][]byte, now int64) {
 	w.table.reset(len(s.columns), len(recs))
 	unwanted := 0
 	for row, rec := range recs {
+		n++
 		v := &w.views[row]
 		v.Decode(rec)
 		w.queued.add(now-v.Arrival, 1)
@@ -150,8 +154,12 @@ func (w *worker) gather(s *ruleSet, recs [][]byte, now int64) {
 			}
 			w.lists[r] = append(w.lists[r], uint16(row))
 		}
+		if len(w.table.text) >= batchText {
+			break
+		}
 	}
 	w.unwanted.Add(uint64(unwanted))
+	return n
 }
 
 // parse parses one event's object. Its bytes were checked before they came into the ring, so this
