@@ -1,13 +1,17 @@
 package runtime
 
 import (
+	"bytes"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -61,6 +65,8 @@ var (
 	bucketMeta    = []byte("meta")    // see below
 	// Of rules that are quarantined: name -> quarantineRecord, JSON.
 	bucketQuarantine = []byte("quarantine")
+
+	buckets = [][]byte{bucketRules, bucketModules, bucketAudit, bucketMeta, bucketQuarantine}
 )
 
 // The keys of bucketMeta.
@@ -89,7 +95,7 @@ type registry struct {
 // left as it is.
 func openRegistry(path string) (*registry, error) {
 	r := &registry{path: path}
-	err := r.guard(func() (err error) {
+	err, _ := r.guard(func() (err error) {
 		r.db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 2 * time.Second})
 		return err
 	})
@@ -103,16 +109,21 @@ func openRegistry(path string) (*registry, error) {
 	default:
 		return nil, &Error{Kind: Damaged, Msg: fmt.Sprintf("cannot open registry %q", path), Err: err}
 	}
-	if err = r.update(r.begin); err != nil {
+	if err = r.begin(); err != nil {
 		_ = r.close()
 		return nil, err
 	}
 	return r, nil
 }
 
-// begin makes a new registry, or sees that there is one.
-func (r *registry) begin(tx *bbolt.Tx) error {
-	if tx.ID() > firstWrite {
+// begin sees that the file is a registry, or makes one of a new file. A file that was written to
+// before is not new, whatever it lacks.
+func (r *registry) begin() error {
+	written := false
+	err := r.view(func(tx *bbolt.Tx) error {
+		if written = tx.ID() >= firstWrite; !written {
+			return nil
+		}
 		for _, b := range buckets {
 			if tx.Bucket(b) == nil {
 				return errorf(Damaged, "registry %q has no bucket %q", r.path, b)
@@ -122,37 +133,68 @@ func (r *registry) begin(tx *bbolt.Tx) error {
 			return errorf(Damaged, "registry %q has format %q: expected %q", r.path, f, registryFormat)
 		}
 		return nil
-	}
-	for _, b := range buckets {
-		if _, err := tx.CreateBucket(b); err != nil {
-			return err
-		}
-	}
-	meta := tx.Bucket(bucketMeta)
-	if err := meta.Put(keyFormat, []byte(registryFormat)); err != nil {
+	})
+	if err != nil || written {
 		return err
 	}
-	return errors.Join(meta.Put(keyGeneration, make([]byte, 8)), meta.Put(keySum, make([]byte, 32)))
+	return r.update(func(tx *bbolt.Tx) error {
+		for _, b := range buckets {
+			if _, err := tx.CreateBucket(b); err != nil {
+				return err
+			}
+		}
+		meta := tx.Bucket(bucketMeta)
+		return errors.Join(meta.Put(keyFormat, []byte(registryFormat)),
+			putState(meta, 0, sum{}.with(nil, generationBytes(0))))
+	})
+}
+
+// sum stands for all rules and the generation: bbolt does not notice when one of its pages is damaged
+// or is an older one. It is the exclusive or of the digests of all, so that a change costs the same
+// however many rules there are.
+type sum [sha256.Size]byte
+
+// with adds a record to the sum, or takes it out; nil is none. The generation has no name.
+func (s sum) with(name, record []byte) sum {
+	if record == nil {
+		return s
+	}
+	d := sha256.Sum256(slices.Concat(name, []byte{0}, record))
+	subtle.XORBytes(s[:], s[:], d[:])
+	return s
+}
+
+func generationBytes(g Generation) []byte { return binary.BigEndian.AppendUint64(nil, uint64(g)) }
+
+func putState(meta *bbolt.Bucket, g Generation, s sum) error {
+	return errors.Join(meta.Put(keyGeneration, generationBytes(g)), meta.Put(keySum, s[:]))
 }
 
 // guard calls f and makes a Damaged error of what a damaged file leads to: bbolt panics on pages that
 // make no sense, and memory that is mapped from a file that is too short cannot be read.
-func (r *registry) guard(f func() error) (err error) {
+func (r *registry) guard(f func() error) (err error, panicked bool) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
-			err = errorf(Damaged, "cannot read registry %q: %v", r.path, p)
+			err, panicked = errorf(Damaged, "cannot read registry %q: %v", r.path, p), true
 		}
 	}()
-	return f()
+	return f(), false
 }
 
 func (r *registry) view(f func(*bbolt.Tx) error) error {
-	return r.guard(func() error { return r.db.View(f) })
+	err, _ := r.guard(func() error { return r.db.View(f) })
+	return err
 }
 
 func (r *registry) update(f func(*bbolt.Tx) error) error {
-	err := r.guard(func() error { return r.db.Update(f) })
+	if r.stuck.Load() {
+		return errorf(Damaged, "cannot write registry %q: it was found damaged before", r.path)
+	}
+	err, panicked := r.guard(func() error { return r.db.Update(f) })
+	if panicked {
+		r.stuck.Store(true)
+	}
 	var known *Error
 	if err != nil && !errors.As(err, &known) {
 		return fmt.Errorf("cannot write registry %q: %w", r.path, err)
@@ -160,16 +202,27 @@ func (r *registry) update(f func(*bbolt.Tx) error) error {
 	return err
 }
 
-func (r *registry) close() error { return r.guard(r.db.Close) }
+// close closes the file, unless it is stuck: that would wait for ever, and the file is closed with
+// the process.
+func (r *registry) close() error {
+	if r.stuck.Load() {
+		return nil
+	}
+	err, _ := r.guard(r.db.Close)
+	return err
+}
 
 // load reads all rules and the generation.
 func (r *registry) load() (rules map[RuleName]*ruleRecord, g Generation, err error) {
 	rules = map[RuleName]*ruleRecord{}
 	err = r.view(func(tx *bbolt.Tx) error {
-		if b := tx.Bucket(bucketMeta).Get([]byte("generation")); len(b) == 8 {
-			g = Generation(binary.BigEndian.Uint64(b))
+		meta := tx.Bucket(bucketMeta)
+		generation := meta.Get(keyGeneration)
+		if len(generation) == 8 {
+			g = Generation(binary.BigEndian.Uint64(generation))
 		}
-		return tx.Bucket(bucketRules).ForEach(func(k, v []byte) error {
+		found := sum{}.with(nil, generation)
+		err := tx.Bucket(bucketRules).ForEach(func(k, v []byte) error {
 			rec := &ruleRecord{}
 			err := json.Unmarshal(v, rec)
 			if err == nil {
@@ -178,9 +231,14 @@ func (r *registry) load() (rules map[RuleName]*ruleRecord, g Generation, err err
 			if err != nil {
 				return errorf(Damaged, "registry %q: cannot read rule %q: %v", r.path, k, err)
 			}
+			found = found.with(k, v)
 			rules[RuleName(k)] = rec
 			return nil
 		})
+		if err == nil && !bytes.Equal(meta.Get(keySum), found[:]) {
+			return errorf(Damaged, "registry %q has other rules than were written", r.path)
+		}
+		return err
 	})
 	return rules, g, err
 }
@@ -213,11 +271,6 @@ type change struct {
 // commit writes a change and returns once it is on the disk.
 func (r *registry) commit(c *change) error {
 	return r.update(func(tx *bbolt.Tx) error {
-		var gen [8]byte
-		binary.BigEndian.PutUint64(gen[:], uint64(c.generation))
-		if err := tx.Bucket(bucketMeta).Put([]byte("generation"), gen[:]); err != nil {
-			return err
-		}
 		if err := putRecord(tx, c); err != nil {
 			return err
 		}
@@ -290,16 +343,20 @@ func (r *registry) quarantine(name RuleName, v VersionNumber) (q *Quarantine, er
 	return q, err
 }
 
+// putRecord writes a rule's record and the generation, and makes the sum that of the result.
 func putRecord(tx *bbolt.Tx, c *change) error {
-	b := tx.Bucket(bucketRules)
-	if c.record == nil {
-		return b.Delete([]byte(c.name))
+	rules, meta := tx.Bucket(bucketRules), tx.Bucket(bucketMeta)
+	name := []byte(c.name)
+	var s sum
+	copy(s[:], meta.Get(keySum))
+	s = s.with(nil, meta.Get(keyGeneration)).with(name, rules.Get(name))
+	err := rules.Delete(name)
+	if c.record != nil {
+		text, jsonErr := json.Marshal(c.record)
+		s = s.with(name, text)
+		err = errors.Join(err, jsonErr, rules.Put(name, text))
 	}
-	text, err := json.Marshal(c.record)
-	if err != nil {
-		return err
-	}
-	return b.Put([]byte(c.name), text)
+	return errors.Join(err, putState(meta, c.generation, s.with(nil, generationBytes(c.generation))))
 }
 
 func putAudit(tx *bbolt.Tx, a Audit) error {
@@ -340,7 +397,7 @@ func (r *registry) audit(name RuleName, limit int) ([]Audit, error) {
 		for k, v := c.Last(); k != nil && len(list) < limit; k, v = c.Prev() {
 			var a Audit
 			if err := json.Unmarshal(v, &a); err != nil {
-				return err
+				return errorf(Damaged, "registry %q: cannot read its audit trail: %v", r.path, err)
 			}
 			if name == "" || a.Rule == name {
 				list = append(list, a)
