@@ -95,7 +95,7 @@ func (in *Ingest) listenUDP(addr string, readers, bufferBytes, datagram int) (*U
 		r, err := u.open(addr, i, datagram)
 		if err != nil {
 			for _, r := range u.readers {
-				r.conn.Close()
+				_ = r.conn.Close()
 			}
 			return nil, fmt.Errorf("cannot listen on UDP %q: %w", addr, err)
 		}
@@ -214,11 +214,12 @@ func (r *reader) idle() {
 	r.polled = 0
 }
 
-// setDeadline does not touch the deadline by which Close wakes the reader.
+// setDeadline does not touch the deadline by which Close wakes the reader. It fails only for a
+// socket that is closed, which the next receive tells.
 func (r *reader) setDeadline(t time.Time) {
-	r.conn.SetReadDeadline(t)
+	_ = r.conn.SetReadDeadline(t)
 	if r.udp.closing.Load() {
-		r.conn.SetReadDeadline(time.Unix(1, 0))
+		_ = r.conn.SetReadDeadline(time.Unix(1, 0))
 	}
 }
 

@@ -23,8 +23,12 @@ const (
 // address before this, and alone: a second server that asks for the same one gets an error, not
 // half of the datagrams, and port 0 never stands for a port that another one shares.
 func shareAddress(conn *net.UDPConn) {
-	control(conn, func(fd int) { unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
+	control(conn, func(fd int) { setOption(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
 }
+
+// setOption sets an option of a socket as far as the kernel has it: what came of it shows where it
+// matters, in the next bind, in bufferOf and in the segments of a receive.
+func setOption(fd, level, option, value int) { _ = unix.SetsockoptInt(fd, level, option, value) }
 
 // joinAddress makes a socket one of those that share an address. It is a Control function of
 // net.ListenConfig.
@@ -41,21 +45,21 @@ func joinAddress(_, _ string, c syscall.RawConn) error {
 // control calls f with the socket's descriptor. A socket that is closed is left alone.
 func control(conn *net.UDPConn, f func(fd int)) {
 	if raw, err := conn.SyscallConn(); err == nil {
-		raw.Control(func(fd uintptr) { f(int(fd)) })
+		_ = raw.Control(func(fd uintptr) { f(int(fd)) }) // fails for one that is closed
 	}
 }
 
 // joinDatagrams turns UDP_GRO on, if the kernel has it: one receive then gives many datagrams of
 // one size.
 func joinDatagrams(conn *net.UDPConn) {
-	control(conn, func(fd int) { unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) })
+	control(conn, func(fd int) { setOption(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) })
 }
 
 // askBuffer asks for a receive buffer, past the system's limit if the process may.
 func askBuffer(conn *net.UDPConn, size int) {
 	control(conn, func(fd int) {
 		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size) != nil {
-			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, size)
+			setOption(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, size)
 		}
 	})
 }

@@ -391,13 +391,13 @@ var arrivals = map[string]func(*secured){
 	"tail_listeners": func(s *secured) {
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
-		r, err := http.NewRequestWithContext(ctx, "GET", s.url+"/v1/tail", nil)
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/v1/tail", nil)
 		if err != nil {
 			s.t.Fatal(err)
 		}
 		r.Header.Set("Authorization", "Bearer "+s.token)
 		resp, err := s.client.Do(r)
-		if err != nil || resp.StatusCode != 200 {
+		if err != nil || resp.StatusCode != http.StatusOK {
 			s.t.Fatalf("tail: %v %v", resp, err)
 		}
 		defer resp.Body.Close()
