@@ -49,7 +49,7 @@ tidy:
 check: fmt vet lint tidy race
 	git diff --exit-code
 
-## guests: rebuild every guest module from its source; needs clang, lld and wabt
+## guests: rebuild every guest module from its source; rules-sdk/examples/build.sh says what it needs
 guests:
 	rules-sdk/examples/build.sh
 
