@@ -34,9 +34,9 @@ func madeModule(description string, bodies ...[]byte) []byte {
 		}
 		return append(b, byte(v))
 	}
-	hundred := slices.Concat([]byte{0x60, 100}, bytes.Repeat([]byte{0x7f}, 100), []byte{0})
+	sixty := slices.Concat([]byte{0x60, 60}, bytes.Repeat([]byte{0x7f}, 60), []byte{0})
 	types := [][]byte{{0x60, 0, 1, 0x7f}, {0x60, 0, 1, 0x7e}, {0x60, 1, 0x7f, 1, 0x7f}, {0x60, 0, 0},
-		hundred} // for pedanticModule
+		sixty} // for pedanticModule
 	functions := [][]byte{{0}, {1}, {2}, {2}}
 	codes := [][]byte{
 		body(0x41, 1), body(konst(place<<32 | int64(len(manifest)))...),
@@ -75,10 +75,10 @@ func slowModule() []byte {
 }
 
 // pedanticModule is compiled at once, since nothing in it is ever reached, but takes long to
-// validate: jump tables whose targets take a hundred values each.
+// validate: jump tables whose targets take sixty values each.
 func pedanticModule() []byte {
-	const tables, targets = 40, 20_000
-	values := bytes.Repeat([]byte{0x41, 0}, 100) // i32.const 0
+	const tables, targets = 60, 20_000
+	values := bytes.Repeat([]byte{0x41, 0}, 60) // i32.const 0
 	// loop of type 4; unreachable
 	b := slices.Concat(i32Locals(1), values, []byte{0x03, 4, 0x00})
 	table := slices.Concat(values, []byte{0x41, 0, 0x0e}, leb(targets), make([]byte, targets+1))

@@ -236,7 +236,8 @@ func (e *Engine) prefetch(ctx context.Context, name RuleName, edit func(*ruleRec
 	return e.programs.get(ctx, code)
 }
 
-// moduleOf reads the module of a version. If that has gone meanwhile, the rule was deleted.
+// moduleOf reads the module of a version. If that has gone meanwhile, the rule was deleted. The caller
+// has entered.
 func (e *Engine) moduleOf(name RuleName, v versionRecord) ([]byte, error) {
 	code, err := e.registry.module(v.SHA256)
 	if err == nil {
@@ -247,7 +248,7 @@ func (e *Engine) moduleOf(name RuleName, v versionRecord) ([]byte, error) {
 	if rec := e.rules[name]; rec == nil || rec.bySHA(v.SHA256) == nil {
 		return nil, noRule(name)
 	}
-	return nil, err
+	return e.registry.module(v.SHA256) // or it was put again since
 }
 
 // apply makes a change ready, writes it down, and then publishes it; so a crash at any moment leaves
@@ -438,6 +439,11 @@ func (e *Engine) Versions(name RuleName) ([]Version, error) {
 
 // Module returns the bytes of a version as they were uploaded; 0 means the active one.
 func (e *Engine) Module(name RuleName, n VersionNumber) ([]byte, error) {
+	leave, err := e.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	v, _, err := e.version(name, n)
 	if err != nil {
 		return nil, err
@@ -469,5 +475,10 @@ func (e *Engine) version(name RuleName, n VersionNumber) (versionRecord, RuleCon
 // Audit lists the last changes, the newest first, of one rule or, if name is empty, of all; at most
 // limit.
 func (e *Engine) Audit(name RuleName, limit int) ([]Audit, error) {
+	leave, err := e.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	return e.registry.audit(name, limit)
 }

@@ -172,7 +172,7 @@ func TestRestartFromCache(t *testing.T) {
 	}
 	f.compiles(map[CompileResult]uint64{CompileDone: rules})
 	f.stop()
-	f = openWith(t, Config{DataDir: dir, Limits: DefaultLimits(),
+	f = openWith(t, Config{DataDir: dir, Limits: jailed(roomy()),
 		CompileCommand: []string{"/nowhere"}})
 	f.compiles(map[CompileResult]uint64{CompileCached: rules})
 	for _, r := range f.Rules() {
@@ -330,7 +330,7 @@ func TestEviction(t *testing.T) {
 	try("2")
 	f.compiles(map[CompileResult]uint64{CompileDone: 5, CompileCached: 2})
 	f.stop()
-	f = openWith(t, Config{DataDir: dir, Limits: DefaultLimits(),
+	f = openWith(t, Config{DataDir: dir, Limits: jailed(roomy()),
 		CompileCommand: []string{"/nowhere"}})
 	f.compiles(map[CompileResult]uint64{CompileCached: 1})
 }

@@ -62,8 +62,8 @@ type Engine struct {
 	running sync.WaitGroup // workers
 	helping sync.WaitGroup // goroutines that do things aside from them
 
-	// guests is read-locked by everything but the workers that runs guests, so that Close can wait
-	// for it: memory and code that a guest uses must not go.
+	// guests is read-locked by everything but the workers that runs guests or reads the registry, so
+	// that Close can wait for it: memory and code that a guest uses must not go.
 	guests sync.RWMutex
 	tests  chan struct{} // a token for each Test that runs
 
@@ -380,7 +380,7 @@ func (e *Engine) background() {
 		case <-e.unsaved:
 			e.mu.Lock()
 			if err := e.saveQuarantines(); err != nil {
-				slog.Error("cannot save quarantines", "error", err)
+				e.say(slog.LevelError, "cannot save quarantines", "error", err)
 			}
 			e.mu.Unlock()
 		}

@@ -46,6 +46,9 @@ func besiege(t *testing.T, command ...string) *siege {
 	t.Helper()
 	limits := DefaultLimits()
 	limits.Module.MemoryPages = 256 // as the server has it by default
+	if len(command) > 0 {
+		limits.Module = anyModule()
+	}
 	s := &siege{fixture: openWith(t, Config{DataDir: t.TempDir(), Limits: limits,
 		CompileCommand: command})}
 	s.cpu, s.memory = hostileBounds()

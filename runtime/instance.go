@@ -38,6 +38,7 @@ type instance struct {
 
 	// Of the run that is going on:
 	budget  uint64
+	placing uint64 // fuel that a place for the batch took
 	rows    int
 	emits   []span // for each row, its payload in out; empty if it has none
 	out     []byte
@@ -225,13 +226,15 @@ func firstLine(err error) error {
 func (in *instance) run(t *table, events []event.View, rows []uint16, cols []*column,
 	which []uint32, fuel uint64, verdicts []int32) (wrong int, err *VerdictError) {
 	size := t.batchSize(rows, cols, which)
-	in.budget = fuel
+	in.budget, in.placing = fuel, 0
 	in.fuel.Set(fuel)
 	b, placeErr := in.input(size)
 	if placeErr != nil {
 		return 0, asFault(placeErr)
 	}
-	in.budget = in.fuel.Get() // a place is asked for now and then, and does not count as used
+	// A place is asked for now and then: what it takes is the rule's, and none of these events'.
+	in.budget = in.fuel.Get()
+	in.placing = fuel - in.budget
 	at, wrong := t.writeBatch(b, events, rows, cols, which)
 	in.rows, in.out, in.refused = len(rows), in.out[:0], 0
 	in.clock = events[rows[0]].Arrival

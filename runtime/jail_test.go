@@ -14,6 +14,7 @@ import (
 
 	"wasmeval/bus"
 	"wasmeval/internal/event"
+	"wasmeval/runtime/meter"
 )
 
 // otherVerb makes the test binary compile another module than the one it is given.
@@ -39,9 +40,26 @@ func openJailed(t *testing.T, dir string, limits CompileLimits, verb string) *fi
 	if err != nil {
 		t.Fatal(err)
 	}
+	return openWith(t, Config{DataDir: dir, Limits: jailed(limits),
+		CompileCommand: []string{exe, verb}})
+}
+
+// jailed are the limits of an engine that openJailed opens.
+func jailed(l CompileLimits) Limits {
 	all := DefaultLimits()
-	all.Compile = limits
-	return openWith(t, Config{DataDir: dir, Limits: all, CompileCommand: []string{exe, verb}})
+	all.Compile, all.Module = l, anyModule()
+	return all
+}
+
+// anyModule are limits that let modules in that the prescan refuses for how long they compile, so
+// that the compiler's own limits can be tested.
+func anyModule() meter.Limits {
+	const any = 1 << 30
+	l := meter.DefaultLimits()
+	l.Types, l.TypeValues, l.Functions, l.Params, l.BodyBytes, l.Points = any, any, any, any, any, any
+	l.BrTableTargets, l.Branches, l.Loops = any, any, any
+	l.LoopsTimesLocals, l.BranchesTimesLocals = any, any
+	return l
 }
 
 // openWith opens an engine with the parts of a Config that all fixtures share.

@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -95,25 +96,55 @@ type registry struct {
 // left as it is.
 func openRegistry(path string) (*registry, error) {
 	r := &registry{path: path}
-	err, _ := r.guard(func() (err error) {
-		r.db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 2 * time.Second})
-		return err
-	})
-	var damaged *Error
-	switch {
-	case err == nil:
-	case errors.As(err, &damaged):
-		return nil, err
-	case os.IsPermission(err), errors.Is(err, bolterrors.ErrTimeout):
-		return nil, fmt.Errorf("cannot open registry %q (is another server using it?): %w", path, err)
-	default:
-		return nil, &Error{Kind: Damaged, Msg: fmt.Sprintf("cannot open registry %q", path), Err: err}
+	if info, err := os.Stat(path); err == nil && info.Size() > 0 {
+		if err := r.open(bbolt.Options{ReadOnly: true}); err != nil {
+			return nil, err
+		}
+		err := errors.Join(r.check(), r.close())
+		if err != nil {
+			return nil, err
+		}
 	}
-	if err = r.begin(); err != nil {
+	if err := r.open(bbolt.Options{}); err != nil {
+		return nil, err
+	}
+	if err := r.begin(); err != nil {
 		_ = r.close()
 		return nil, err
 	}
 	return r, nil
+}
+
+func (r *registry) open(o bbolt.Options) error {
+	o.Timeout = 2 * time.Second
+	_, err := r.guard(func() (err error) {
+		r.db, err = bbolt.Open(r.path, 0o600, &o)
+		return err
+	})
+	var damaged *Error
+	var system syscall.Errno
+	switch {
+	case err == nil, errors.As(err, &damaged):
+		return err
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return fmt.Errorf("cannot open registry %q (is another server using it?): %w", r.path, err)
+	case errors.As(err, &system):
+		return fmt.Errorf("cannot open registry %q: %w", r.path, err)
+	}
+	return &Error{Kind: Damaged, Msg: fmt.Sprintf("cannot open registry %q", r.path), Err: err}
+}
+
+// check reads the file as bbolt would, while that keeps others from writing to it.
+func (r *registry) check() error {
+	f, err := os.Open(r.path)
+	if err != nil {
+		return fmt.Errorf("cannot open registry %q: %w", r.path, err)
+	}
+	defer f.Close()
+	if err := checkPages(f, r.db.Info().PageSize); err != nil {
+		return &Error{Kind: Damaged, Msg: fmt.Sprintf("registry %q", r.path), Err: err}
+	}
+	return nil
 }
 
 // begin sees that the file is a registry, or makes one of a new file. A file that was written to
@@ -172,18 +203,18 @@ func putState(meta *bbolt.Bucket, g Generation, s sum) error {
 
 // guard calls f and makes a Damaged error of what a damaged file leads to: bbolt panics on pages that
 // make no sense, and memory that is mapped from a file that is too short cannot be read.
-func (r *registry) guard(f func() error) (err error, panicked bool) {
+func (r *registry) guard(f func() error) (panicked bool, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
-			err, panicked = errorf(Damaged, "cannot read registry %q: %v", r.path, p), true
+			panicked, err = true, errorf(Damaged, "cannot read registry %q: %v", r.path, p)
 		}
 	}()
-	return f(), false
+	return false, f()
 }
 
 func (r *registry) view(f func(*bbolt.Tx) error) error {
-	err, _ := r.guard(func() error { return r.db.View(f) })
+	_, err := r.guard(func() error { return r.db.View(f) })
 	return err
 }
 
@@ -191,7 +222,7 @@ func (r *registry) update(f func(*bbolt.Tx) error) error {
 	if r.stuck.Load() {
 		return errorf(Damaged, "cannot write registry %q: it was found damaged before", r.path)
 	}
-	err, panicked := r.guard(func() error { return r.db.Update(f) })
+	panicked, err := r.guard(func() error { return r.db.Update(f) })
 	if panicked {
 		r.stuck.Store(true)
 	}
@@ -208,7 +239,7 @@ func (r *registry) close() error {
 	if r.stuck.Load() {
 		return nil
 	}
-	err, _ := r.guard(r.db.Close)
+	_, err := r.guard(r.db.Close)
 	return err
 }
 

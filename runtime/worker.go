@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"log/slog"
+	goruntime "runtime"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -28,6 +29,7 @@ type worker struct {
 	events, unwanted, batches atomic.Uint64
 	queued                    Histogram
 	slices                    Histogram
+	busy                      int64        // ns of slices since this worker yielded
 	sliceMax                  atomic.Int64 // ns; only this worker stores it
 
 	set     *ruleSet          // that matches, lists and table are for
@@ -302,7 +304,8 @@ func (w *worker) call(s *ruleSet, i uint32, rows []uint16, now int64) {
 	w.slice(took)
 	r.stats.calls.Add(1)
 	used := in.used()
-	r.stats.fuel.Add(used) // also that of a batch whose events are now evaluated one by one
+	// Also that of a batch whose events are now evaluated one by one.
+	r.stats.fuel.Add(used + in.placing)
 	if fault != nil {
 		if fault.Kind != FaultRule {
 			w.renew(r)
@@ -419,6 +422,7 @@ func (w *worker) instance(r *activeRule) *instance {
 	var in *instance
 	select {
 	case in = <-r.spare:
+		w.e.order(r) // there is room for another one only now
 	default:
 		start := time.Now()
 		in = w.e.fresh(r)
@@ -428,11 +432,20 @@ func (w *worker) instance(r *activeRule) *instance {
 	return in
 }
 
+// yieldAfter is how long guests may run, in one slice after the other, before this worker lets others
+// have its core: the scheduler cannot take it away while a guest runs, and would wait for 10 ms
+// before it tries.
+const yieldAfter = int64(time.Millisecond)
+
 // slice counts a stretch of time in which this worker could not be interrupted.
 func (w *worker) slice(ns int64) {
 	w.slices.add(ns, 1)
 	if ns > w.sliceMax.Load() {
 		w.sliceMax.Store(ns)
+	}
+	if w.busy += ns; w.busy > yieldAfter {
+		w.busy = 0
+		goruntime.Gosched()
 	}
 }
 

@@ -95,7 +95,7 @@ func stacks() []Module {
 		}
 		return fails(name, what, g, overflow)
 	}
-	params := strings.Repeat("i64 ", 100)
+	params := strings.Repeat("i64 ", 60)
 	results := strings.TrimSuffix(strings.Repeat("i64 ", 20), " ")
 	// As much fuel as such frames need there is only in _initialize.
 	keeping := func(code string) guest {
@@ -111,8 +111,8 @@ func stacks() []Module {
 			function{name: "f", sig: "->", code: "i32.const 0 call_indirect 0 0"}),
 		deep("recursion-evaluate", "wasmeval_evaluate calls itself",
 			"i32.const 65536 call $evaluate drop"),
-		deep("recursion-params", "a recursion with 100 params", repeat(100, "i64.const %d")+"call $f",
-			function{name: "f", sig: params + "->", code: repeat(100, "local.get %d") + "call $f"}),
+		deep("recursion-params", "a recursion with 60 params", repeat(60, "i64.const %d")+"call $f",
+			function{name: "f", sig: params + "->", code: repeat(60, "local.get %d") + "call $f"}),
 		deep("recursion-results", "a recursion with 20 results", "call $f "+repeat(20, "drop"),
 			function{name: "f", sig: "-> " + results, code: "call $f"}),
 		deep("recursion-locals", "a recursion whose frames have 1,000 locals", "call $f",

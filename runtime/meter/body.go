@@ -1,41 +1,78 @@
 package meter
 
-import "fmt"
-
 // body is a function's code as Scan saw it. Offsets are in the module.
 type body struct {
 	typ        FuncType
 	locals     int // params included
 	decls      int // where the count of local declarations stands
 	start, end int // the instructions, the last end included
-	calls      bool
-	counted    bool // has an instruction whose cost is its length
 	cost       uint32
 	points     []point
+	loops      []loop
+	labels     []label
+	calls      []call
+	indirect   bool // calls through a table
+	vectors    bool // has vector instructions
 }
+
+// region is a part of a body that is charged at one place: at the point with that index, or at the
+// function's entry.
+type region int32
+
+const entry region = -1
 
 // point is a place of a body where the rewrite adds or changes code.
 type point struct {
-	at   int // offset of the instruction; for a loop, of what follows it
-	kind pointKind
-	// For a loop, the cost of one turn; for a return, how many blocks it is in.
-	n uint32
+	kind    pointKind
+	through bool   // of a segment: the one before it may run into it
+	at      uint32 // offset of the instruction; of a segment, that of its first
+	// Of a loop, the cost of one turn; of a segment, its cost; of a return, how many blocks it is in.
+	n    uint32
+	loop int32 // of a loop, which it is; of a segment, of which loop
 }
 
 type pointKind uint8
 
 const (
-	atLoop   pointKind = iota
-	atReturn           // the instruction is replaced by a branch
-	atCopy             // the length in bytes is on top of the stack
-	atGrow             // the length in pages is
-	atTable            // the length in entries is
+	atLoop    pointKind = iota
+	atSegment           // what follows the end of a block that is a target of a dispatch
+	atReturn            // the instruction is replaced by a branch
+	atCopy              // the length in bytes is on top of the stack
+	atGrow              // the length in pages is
+	atTable             // the length in entries is
 )
 
-// control is one open block of a body.
-type control struct {
-	region int // index of the point of the innermost loop, or -1 for the function
-	kind   byte
+// loop is a loop of a body.
+type loop struct {
+	point     region
+	body, end int    // offsets of its first instruction, and of what follows it
+	level     int    // how many blocks it is in
+	outer     int32  // the loop that it is in, or noLoop
+	labels    [2]int // of those in it
+	calls     bool   // other functions run in it
+	turns     bool   // something branches to its beginning
+	inner     bool   // it has loops in it
+	void      bool   // it has neither params nor results
+	dispatch  bool   // it begins with a br_table to the segments that follow
+	jumps     bool   // segments are branched to, not only by that
+
+	small uint32 // cost of the small segments that may run before the one at hand
+	paid  uint32 // the most that this was
+}
+
+const noLoop = -1
+
+// label is a branch's target that is outside of the loop that the branch is in.
+type label struct {
+	at, end uint32 // where its index stands
+	index   uint32
+}
+
+// call is a call in a body.
+type call struct {
+	region   region
+	index    uint32 // of the function, or of the type
+	indirect bool
 }
 
 func (s *scanner) codeEntry() {
@@ -68,8 +105,13 @@ func (s *scanner) codeEntry() {
 			s.locals, s.lim.LocalsTotal)
 	}
 	b.start, b.end = s.at, s.end
-	w := walker{scanner: s, b: &b}
+	w := walker{scanner: s, b: &b, head: -1}
 	w.walk()
+	s.easy(&w)
+	if s.points += len(b.points) + len(b.calls); s.points > s.lim.Points {
+		s.fail(Limit, "all functions together have %d loops, returns, calls and lengths, and more: "+
+			"expected at most %d", s.points, s.lim.Points)
+	}
 	if s.at != s.end {
 		s.fail(Malformed, "a function's body has %d bytes after its end", s.end-s.at)
 	}
@@ -77,257 +119,32 @@ func (s *scanner) codeEntry() {
 	s.m.bodies = append(s.m.bodies, b)
 }
 
-// walker reads the instructions of one body.
-type walker struct {
-	*scanner
-	b    *body
-	open []control
-}
-
-// walk reads to the end of the function and finds the cost of each region. The end of a loop belongs
-// to the loop, so that whatever runs in a turn was charged at its header.
-func (w *walker) walk() {
-	w.open = append(w.open, control{region: -1, kind: 0x02})
-	for len(w.open) > 0 {
-		at := w.at
-		op := w.byte()
-		w.charge()
-		w.instruction(op, at)
-	}
-}
-
-func (w *walker) charge() {
-	if r := w.open[len(w.open)-1].region; r >= 0 {
-		w.b.points[r].n++
-	} else {
-		w.b.cost++
-	}
-}
-
-func (w *walker) point(at int, kind pointKind, n uint32) {
-	w.b.points = append(w.b.points, point{at: at, kind: kind, n: n})
-}
-
-// instruction reads the immediates of op, which stands at at.
-func (w *walker) instruction(op byte, at int) {
-	switch {
-	case op <= 0x1c:
-		w.controlOp(op, at)
-	case op >= 0x20 && op <= 0x22:
-		w.index("local", w.b.locals)
-	case op == 0x23 || op == 0x24:
-		// Only the module's own globals: the ones that Rewrite adds come after them.
-		w.index("global", w.m.globals)
-	case op == 0x25 || op == 0x26:
-		w.index("table", len(w.m.tables))
-		w.m.fixed = w.m.fixed && op == 0x25
-	case op >= 0x28 && op <= 0x3e:
-		w.memarg()
-	case op == 0x3f:
-		w.needMemory()
-		w.zero("memory.size")
-	case op == 0x40:
-		w.needMemory()
-		w.zero("memory.grow")
-		w.counted(at, atGrow)
-	case op == 0x41:
-		w.signed(32)
-	case op == 0x42:
-		w.signed(64)
-	case op == 0x43:
-		w.bytes(4)
-	case op == 0x44:
-		w.bytes(8)
-	case op >= 0x45 && op <= 0xc4, op == 0xd1:
-	case op == 0xd0:
-		w.refType()
-	case op == 0xd2:
-		// wazero keeps a record for each execution of it for as long as the instance lives. Tables
-		// get their functions from element segments.
-		w.refuse(at, "0xd2 (ref.func)")
-	case op == 0xfc:
-		w.bulk(at)
-	case op == 0xfd:
-		w.vector()
-	default:
-		w.refuse(at, opName(op))
-	}
-}
-
-func (w *walker) refuse(at int, what string) {
-	w.at = at
-	w.fail(Opcode, "instruction %s is not offered", what)
-}
-
-func opName(op byte) string {
-	feature := ""
-	switch {
-	case op >= 0x06 && op <= 0x0a, op == 0x18, op == 0x19, op == 0x1f:
-		feature = " (exceptions)"
-	case op >= 0x12 && op <= 0x15:
-		feature = " (tail calls, typed references)"
-	case op >= 0xd3 && op <= 0xd6, op == 0xfb:
-		feature = " (garbage collection)"
-	case op == 0xfe:
-		feature = " (threads)"
-	}
-	return fmt.Sprintf("0x%02x%s", op, feature)
-}
-
-func (w *walker) controlOp(op byte, at int) {
-	switch op {
-	case 0x00, 0x01, 0x1a, 0x1b: // unreachable, nop, drop, select
-	case 0x02, 0x03, 0x04:
-		w.block(op)
-	case 0x05: // else
-		if top := w.open[len(w.open)-1]; top.kind != 0x04 {
-			w.refuse(at, "else without its if")
+// easy fails if the body has what takes the compiler time, and memory, with the square of its number:
+// blocks and branches, loops in each other, and locals whose values it must follow through all those.
+func (s *scanner) easy(w *walker) {
+	locals := w.b.locals + 2 // the rewrite adds some
+	for _, c := range []struct {
+		n, limit int
+		what     string
+	}{
+		{w.branches, s.lim.Branches, "blocks and branches"},
+		{len(w.b.loops), s.lim.Loops, "loops"},
+		{len(w.b.loops) * locals, s.lim.LoopsTimesLocals, "loops times locals"},
+		{w.branches * locals, s.lim.BranchesTimesLocals, "blocks and branches times locals"},
+	} {
+		if c.n > c.limit {
+			s.fail(Limit, "a function has %d %s: expected at most %d", c.n, c.what, c.limit)
 		}
-		w.open[len(w.open)-1].kind = op
-	case 0x0b:
-		w.open = w.open[:len(w.open)-1]
-	case 0x0c, 0x0d:
-		w.index("label", len(w.open))
-	case 0x0e:
-		n := w.count("targets of a br_table", w.lim.BrTableTargets)
-		for range n + 1 {
-			w.index("label", len(w.open))
-		}
-	case 0x0f:
-		w.point(at, atReturn, uint32(len(w.open)-1))
-	case 0x10:
-		w.index("function", len(w.m.functions))
-		w.b.calls = true
-	case 0x11:
-		w.index("type", len(w.m.types))
-		w.index("table", len(w.m.tables))
-		w.b.calls = true
-	case 0x1c:
-		if n := w.count("types of a select", 1); n != 1 {
-			w.fail(Malformed, "a select has %d types: expected 1", n)
-		}
-		w.valType()
-	default:
-		w.refuse(at, opName(op))
 	}
 }
 
-func (w *walker) block(op byte) {
-	if c := w.b0(); c == 0x40 {
-		w.at++
-	} else if _, ok := valTypeNames[ValType(c)]; ok {
-		w.at++
-	} else if t := w.signed(33); t < 0 || t >= int64(len(w.m.types)) {
-		w.fail(BadIndex, "a block has type %d: the module has %d types", t, len(w.m.types))
+// weight is what one frame takes of the depth, in units of about 64 bytes. The compiler gives a place
+// of its own to each value that it keeps during a call, so what that may come to depends on the size
+// of the body; the values of vector instructions take more.
+func (b *body) weight() int64 {
+	perUnit := 64
+	if b.vectors {
+		perUnit = 16
 	}
-	if len(w.open) >= w.lim.Nesting {
-		w.fail(Limit, "blocks are nested deeper than %d", w.lim.Nesting)
-	}
-	region := w.open[len(w.open)-1].region
-	if op == 0x03 {
-		region = len(w.b.points)
-		w.point(w.at, atLoop, 0)
-	}
-	w.open = append(w.open, control{region: region, kind: op})
-}
-
-// b0 looks at the next byte.
-func (w *walker) b0() byte {
-	c := w.byte()
-	w.at--
-	return c
-}
-
-func (w *walker) needMemory() {
-	if w.m.memory == nil {
-		w.fail(BadIndex, "a memory instruction, but the module has no memory")
-	}
-}
-
-func (w *walker) memarg() {
-	w.needMemory()
-	if a := w.u32(); a > 4 {
-		w.fail(Unoffered, "alignment 2^%d: expected at most 2^4, and one memory", a)
-	}
-	w.u32()
-}
-
-func (w *walker) counted(at int, kind pointKind) {
-	w.b.counted = true
-	w.point(at, kind, 0)
-}
-
-// bulk reads an instruction with prefix 0xfc; for the length of its number see vector.
-func (w *walker) bulk(at int) {
-	op := w.u32()
-	if w.at-at != 2 {
-		w.refuse(at, "0xfc with a number that is longer than needed")
-	}
-	switch op {
-	case 0, 1, 2, 3, 4, 5, 6, 7: // saturating conversions
-	case 8, 9: // memory.init, data.drop
-		if w.m.dataCount < 0 {
-			w.fail(Malformed, "memory.init or data.drop without a data count section")
-		}
-		w.index("data segment", w.m.dataCount)
-		w.m.fixed = w.m.fixed && op == 8
-		if op == 8 {
-			w.needMemory()
-			w.zero("memory.init")
-			w.counted(at, atCopy)
-		}
-	case 10: // memory.copy
-		w.needMemory()
-		w.zero("memory.copy")
-		w.zero("memory.copy")
-		w.counted(at, atCopy)
-	case 11: // memory.fill
-		w.needMemory()
-		w.zero("memory.fill")
-		w.counted(at, atCopy)
-	case 12: // table.init
-		w.m.fixed = false
-		w.index("element segment", w.m.elements)
-		w.index("table", len(w.m.tables))
-		w.counted(at, atTable)
-	case 13: // elem.drop
-		w.m.fixed = false
-		w.index("element segment", w.m.elements)
-	case 14: // table.copy
-		w.m.fixed = false
-		w.index("table", len(w.m.tables))
-		w.index("table", len(w.m.tables))
-		w.counted(at, atTable)
-	case 15, 17: // table.grow, table.fill
-		w.m.fixed = false
-		w.index("table", len(w.m.tables))
-		w.counted(at, atTable)
-	case 16: // table.size
-		w.index("table", len(w.m.tables))
-	default:
-		w.refuse(at, fmt.Sprintf("0xfc %d", op))
-	}
-}
-
-// vector reads an instruction with prefix 0xfd. Its number must not be longer than needed: decoders
-// that take the first byte alone would read other instructions than we do.
-func (w *walker) vector() {
-	at := w.at - 1
-	op := w.u32()
-	if n := w.at - at - 1; n > 2 || n == 2 && op < 0x80 {
-		w.refuse(at, "0xfd with a number that is longer than needed")
-	}
-	switch {
-	case op <= 11, op == 92, op == 93:
-		w.memarg()
-	case op == 12, op == 13:
-		w.bytes(16)
-	case op >= 21 && op <= 34:
-		w.byte()
-	case op >= 84 && op <= 91:
-		w.memarg()
-		w.byte()
-	case op > 255:
-		w.refuse(at, fmt.Sprintf("0xfd %d (relaxed vectors)", op))
-	}
+	return 2 + int64(b.locals)/8 + int64((b.end-b.start)/perUnit)
 }

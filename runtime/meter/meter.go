@@ -6,7 +6,7 @@ import (
 )
 
 // Version is the rewriter's version. It is a part of compile cache keys.
-const Version = 2
+const Version = 3
 
 // The globals that Rewrite adds and exports, and how it names those of the module.
 const (
@@ -76,29 +76,40 @@ type Limits struct {
 	Exports           int
 	Globals           int
 	Params            int // of one function
+	TypeValues        int // params and results of all types together
 	Results           int // of one function or block
 	LocalsPerFunction int // params included
 	LocalsTotal       int
 	BodyBytes         int
 	Nesting           int // of blocks
-	BrTableTargets    int
 	MemoryPages       int // of 64 KiB: most a module may ask for, and grow to
 	Tables            int
 	TableEntries      int // of all tables together, also after growing
 	DataSegments      int
 	ElementSegments   int
+	Elements          int // of all segments together
+	Points            int // of all functions together: loops, returns, calls, instructions with a length
 	NameBytes         int
 	CallDepth         int // units of about 64 bytes of native stack
+
+	// Of one function, since compiling takes time and memory with their squares and products:
+	BrTableTargets      int
+	Branches            int // and blocks
+	Loops               int
+	LoopsTimesLocals    int
+	BranchesTimesLocals int
 }
 
 // DefaultLimits let in what the compilers of Go, Rust, C, AssemblyScript and Zig make.
 func DefaultLimits() Limits {
 	return Limits{
-		ModuleBytes: 8 << 20, Types: 10_000, Functions: 50_000, Imports: 100, Exports: 1_000,
-		Globals: 1_000, Params: 100, Results: 20, LocalsPerFunction: 10_000, LocalsTotal: 1_000_000,
-		BodyBytes: 1 << 20, Nesting: 1_000, BrTableTargets: 20_000, MemoryPages: 512, Tables: 4,
-		TableEntries: 100_000, DataSegments: 100_000, ElementSegments: 10_000, NameBytes: 1_000,
-		CallDepth: 16 << 10,
+		ModuleBytes: 8 << 20, Types: 1_000, TypeValues: 5_000, Functions: 20_000, Imports: 100,
+		Exports: 1_000, Globals: 1_000, Params: 64, Results: 20, LocalsPerFunction: 10_000,
+		LocalsTotal: 500_000, BodyBytes: 512 << 10, Nesting: 4_000, MemoryPages: 512, Tables: 4,
+		TableEntries: 20_000, DataSegments: 100_000, ElementSegments: 10_000, Elements: 20_000,
+		Points: 500_000, NameBytes: 1_000, CallDepth: 16 << 10,
+		BrTableTargets: 10_000, Branches: 10_000, Loops: 1_000, LoopsTimesLocals: 30_000,
+		BranchesTimesLocals: 1_000_000,
 	}
 }
 
@@ -143,8 +154,12 @@ type Module struct {
 	memory    *memoryType
 	exports   map[string]export
 	bodies    []body
+	plan      []plan
+	inTables  map[uint32]bool // functions that a table may come to hold
 	elements  int
 	dataCount int // -1: no data count section
+	data      []dataSegment
+	placed    bool // all of data has offsets of its own
 	sections  [13]section
 }
 
@@ -162,6 +177,11 @@ type tableType struct {
 }
 
 type memoryType struct{ min, max uint32 }
+
+type dataSegment struct {
+	offset uint32
+	bytes  []byte
+}
 
 type export struct {
 	kind  byte

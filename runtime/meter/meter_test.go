@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
 	goruntime "runtime"
 	"strings"
 	"testing"
@@ -48,7 +46,7 @@ func TestRefusals(t *testing.T) {
 	exported := func(name string) []byte {
 		return join(sec(secMemory, 1, 0, 1), sec(secExport, append(append([]byte{1, byte(len(name))}, name...), 2, 0)...))
 	}
-	deep := append(bytes.Repeat([]byte{0x02, 0x40}, 2000), bytes.Repeat([]byte{0x0b}, 2001)...)
+	deep := append(bytes.Repeat([]byte{0x02, 0x40}, 5000), bytes.Repeat([]byte{0x0b}, 5001)...)
 	for name, c := range map[string]struct {
 		code []byte
 		kind Kind
@@ -83,7 +81,7 @@ func TestRefusals(t *testing.T) {
 		"call past end":         {oneFunction(0x10, 1, 0x0b), BadIndex, "there is no function 1"},
 		"body past end":         {oneFunction(0x41, 0), Malformed, "ends in the middle"},
 		"bytes after end":       {oneFunction(0x41, 0, 0x0b, 0x01), Malformed, "1 bytes after its end"},
-		"nesting":               {oneFunction(deep...), Limit, "nested deeper than 1000"},
+		"nesting":               {oneFunction(deep...), Limit, "nested deeper than 4000"},
 		"br_table":              {oneFunction(0x41, 0, 0x0e, 0xff, 0xff, 0x03, 0x0b), Malformed, "targets of a br_table"},
 		"threads":               {oneFunction(0xfe, 0x00, 0x0b), Opcode, "0xfe (threads)"},
 		"exceptions":            {oneFunction(0x06, 0x40, 0x0b), Opcode, "0x06 (exceptions)"},
@@ -112,7 +110,7 @@ func TestCountsAllocateNothing(t *testing.T) {
 		code := join(sec(id, 0xff, 0xff, 0xff, 0xff, 0x0f))
 		var before, after goruntime.MemStats
 		goruntime.ReadMemStats(&before)
-		if _, err := Scan(code, DefaultLimits(), nil); err == nil {
+		if _, err := Scan(code, DefaultLimits(), guestImports()); err == nil {
 			t.Errorf("section %d with 2^32-1 entries is let in", id)
 		}
 		goruntime.ReadMemStats(&after)
@@ -144,7 +142,7 @@ func instantiate(t testing.TB, code []byte) *machine {
 
 func metered(t testing.TB, code []byte) []byte {
 	t.Helper()
-	m, err := Scan(code, DefaultLimits(), nil)
+	m, err := Scan(code, DefaultLimits(), guestImports())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,23 +172,27 @@ func (m *machine) run(args ...uint64) (uint64, error, int64) {
 }
 
 // The bodies below are small enough to count by hand what they execute: the instructions, each loop
-// body as often as it turns, with every end.
+// body as often as it turns. Blocks, loops and ends are none, but for a function's end, its return.
 func TestFuelBounds(t *testing.T) {
 	for name, c := range map[string]struct {
 		body     []byte
 		result   uint64
-		executed int64 // instructions that run, at least
+		executed int64 // units of the instructions that run, at least
 		most     int64 // fuel that may be charged at most
 	}{
 		"constant": {[]byte{0x41, 5, 0x0b}, 5, 2, 2},
 		"return":   {[]byte{0x41, 5, 0x0f, 0x0b}, 5, 2, 3},
-		// g = 7; loop: g = g - 1; br_if g -> 7 turns
+		// g = 7; loop: g = g - 1; br_if g -> 7 turns, which are charged 4 at a time
 		"loop": {[]byte{0x03, 0x40, 0x23, 0, 0x41, 1, 0x6b, 0x24, 0, 0x23, 0, 0x0d, 0, 0x0b, 0x23, 0, 0x0b},
-			0, 7*6 + 3, 7*7 + 3},
+			0, 7*6 + 2, 8*6 + 2},
 		// if/else: both arms are charged, one runs
-		"if": {[]byte{0x23, 0, 0x04, 0x7f, 0x41, 1, 0x05, 0x41, 2, 0x0b, 0x0b}, 1, 4, 7},
+		"if": {[]byte{0x23, 0, 0x04, 0x7f, 0x41, 1, 0x05, 0x41, 2, 0x0b, 0x0b}, 1, 4, 6},
 		// memory.fill of 4096 bytes
-		"fill": {[]byte{0x41, 0, 0x41, 1, 0x41, 0x80, 0x20, 0xfc, 11, 0, 0x41, 1, 0x0b}, 1, 6 + 512, 6 + 512},
+		"fill": {[]byte{0x41, 0, 0x41, 1, 0x41, 0x80, 0x20, 0xfc, 11, 0, 0x41, 1, 0x0b}, 1,
+			5 + bulkCost + 512, 5 + bulkCost + 512},
+		// a load, a product of floats, memory.grow by nothing
+		"weights": {[]byte{0x41, 0, 0x2b, 3, 0, 0x41, 0, 0x2b, 3, 0, 0xa2, 0x1a, 0x41, 0, 0x40, 0, 0x0b}, 1,
+			5 + 2*loadCost + floatCost + growCost, 5 + 2*loadCost + floatCost + growCost},
 	} {
 		m := instantiate(t, metered(t, oneFunction(c.body...)))
 		got, err, used := m.run()
@@ -246,61 +248,13 @@ func TestDepthIsGivenBack(t *testing.T) {
 	}
 }
 
-// guests are all committed modules that the prescan must let in.
-func guests(t testing.TB) map[string][]byte {
-	t.Helper()
-	list := map[string][]byte{}
-	for _, pattern := range []string{"../../testdata/modules/*/*.wasm", "../../rules-sdk/*/examples/*/*.wasm"} {
-		files, err := filepath.Glob(pattern)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, f := range files {
-			code, err := os.ReadFile(f)
-			if err != nil {
-				t.Fatal(err)
-			}
-			list[strings.TrimSuffix(filepath.Base(f), ".wasm")] = code
-		}
-	}
-	delete(list, "startsection")
-	delete(list, "badimport")
-	if len(list) < 20 {
-		t.Fatalf("%d guests found, expected at least 20", len(list))
-	}
-	return list
-}
-
-// abiImports are what the guests import.
-func abiImports() []Import {
-	f := func(module, name, params string, result bool) Import {
-		var t FuncType
-		for _, c := range params {
-			t.Params = append(t.Params, map[rune]ValType{'i': I32, 'l': I64}[c])
-		}
-		if result {
-			t.Results = []ValType{I32}
-		}
-		return Import{module, name, t}
-	}
-	const wasi = "wasi_snapshot_preview1"
-	return []Import{
-		f("wasmeval", "emit", "iii", true), f("wasmeval", "log", "iii", false),
-		f(wasi, "args_get", "ii", true), f(wasi, "args_sizes_get", "ii", true),
-		f(wasi, "environ_get", "ii", true), f(wasi, "environ_sizes_get", "ii", true),
-		f(wasi, "clock_time_get", "ili", true), f(wasi, "random_get", "ii", true),
-		f(wasi, "sched_yield", "", true), f(wasi, "poll_oneoff", "iiii", true),
-		f(wasi, "proc_exit", "i", false), f(wasi, "fd_write", "iiii", true),
-	}
-}
-
 // What real compilers make is let in, and still valid after the rewrite.
 func TestGuests(t *testing.T) {
 	ctx := context.Background()
 	r := wazero.NewRuntime(ctx)
 	defer r.Close(ctx)
 	for name, code := range guests(t) {
-		m, err := Scan(code, DefaultLimits(), abiImports())
+		m, err := Scan(code, DefaultLimits(), guestImports())
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -335,7 +289,7 @@ func FuzzRewrite(f *testing.F) {
 	f.Fuzz(func(t *testing.T, code []byte) {
 		lim := DefaultLimits()
 		lim.ModuleBytes, lim.LocalsPerFunction, lim.MemoryPages = 20_000, 100, 16
-		m, err := Scan(code, lim, abiImports())
+		m, err := Scan(code, lim, guestImports())
 		if err != nil {
 			return
 		}
@@ -360,7 +314,7 @@ func BenchmarkRewrite(b *testing.B) {
 	b.SetBytes(int64(len(code)))
 	b.ReportAllocs()
 	for b.Loop() {
-		m, err := Scan(code, DefaultLimits(), abiImports())
+		m, err := Scan(code, DefaultLimits(), guestImports())
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -1,51 +1,25 @@
 package meter
 
-// Costs of the instructions whose work depends on a length, as shifts of it: a copy moves at least 8
-// bytes in the time of one unit; a page is zeroed in that of 4,096.
-const (
-	copyShift = 3
-	growShift = 12
-)
-
-// Opcodes that the rewrite writes.
-const (
-	opUnreachable = 0x00
-	opBlock       = 0x02
-	opIf          = 0x04
-	opEnd         = 0x0b
-	opBr          = 0x0c
-	opLocalGet    = 0x20
-	opLocalTee    = 0x22
-	opGlobalGet   = 0x23
-	opGlobalSet   = 0x24
-	opI32Const    = 0x41
-	opI64Const    = 0x42
-	opI32LtS      = 0x48
-	opI64LtS      = 0x53
-	opI32Add      = 0x6a
-	opI32Sub      = 0x6b
-	opI64Sub      = 0x7d
-	opI64Shl      = 0x86
-	opI64ShrU     = 0x88
-	opExtendU     = 0xad // i64.extend_i32_u
-	noResult      = 0x40 // block type
+import (
+	"cmp"
+	"fmt"
+	"slices"
 )
 
 // rewriter makes the metered module.
 type rewriter struct {
 	*Module
-	out   []byte
-	types []FuncType     // appended ones
-	index map[string]int // of those, by their results
-	fuel  uint32         // index of the fuel global
-	depth uint32         // index of the depth global
+	out    []byte
+	types  []FuncType     // appended ones
+	typeOf map[string]int // and their indexes, by signature
+	fuel   uint32         // index of the fuel global
+	depth  uint32         // index of the depth global
 }
 
 // Rewrite returns the module with fuel and depth counted, its memory and tables capped by the limits,
 // and without its custom sections. All indexes of the module stay as they were.
 func (m *Module) Rewrite() ([]byte, error) {
-	w := &rewriter{Module: m, fuel: uint32(m.globals), depth: uint32(m.globals) + 1,
-		index: map[string]int{}}
+	w := &rewriter{Module: m, typeOf: map[string]int{}, fuel: uint32(m.globals), depth: uint32(m.globals) + 1}
 	code := w.bodies() // first, since it may append types
 	w.out = make([]byte, 0, len(m.code)+len(code)/2+1024)
 	w.out = append(w.out, m.code[:8]...)
@@ -63,9 +37,19 @@ func (m *Module) Rewrite() ([]byte, error) {
 	if m.sections[secCode].present {
 		w.section(secCode, code)
 	}
-	w.copySection(secData)
+	w.dataSection()
+	w.section(secCustom, w.origin())
 	return w.out, nil
 }
+
+// origin is a custom section's content that says what made the module. Whoever keeps compiled modules
+// by a hash of their bytes then keeps apart what different versions and limits made.
+func (w *rewriter) origin() []byte {
+	text := fmt.Sprintf("version %d %+v", Version, w.limits)
+	return append(append([]byte{byte(len(originName))}, originName...), text...)
+}
+
+const originName = "wasmeval_meter"
 
 func (w *rewriter) section(id byte, content []byte) {
 	w.out = append(w.out, id)
@@ -142,127 +126,60 @@ func (w *rewriter) exportSection() {
 	w.section(secExport, b)
 }
 
-func (w *rewriter) bodies() []byte {
-	out := appendU32(nil, uint32(len(w.Module.bodies)))
-	var code []byte
-	for i := range w.Module.bodies {
-		code = w.body(code[:0], &w.Module.bodies[i])
-		out = appendU32(out, uint32(len(code)))
-		out = append(out, code...)
-	}
-	return out
-}
+// mergeGap is the most bytes between two data segments that become one.
+const mergeGap = 32
 
-// body appends the rewritten body of b. A function that calls others has its instructions in a block
-// of its own, so that every way out, but for a trap, comes past the code that gives its depth back.
-func (w *rewriter) body(dst []byte, b *body) []byte {
-	r := reader{b: w.code, at: b.decls, end: b.start}
-	decls := r.u32()
-	// Two more locals: what is left of the fuel, and the length of a counted instruction.
-	dst = appendU32(dst, decls+2)
-	dst = append(dst, w.code[r.at:b.start]...)
-	dst = append(dst, 1, byte(I64), 1, byte(I32))
-	left, length := uint32(b.locals), uint32(b.locals)+1
-
-	dst = w.charge(dst, left, b.cost)
-	if b.calls {
-		dst = w.enter(dst, b.weight())
-		dst = w.blockType(append(dst, opBlock), b.typ.Results)
+// dataSection joins data segments that lie close to each other, since wazero takes 50 ns for each at
+// every instantiation, and Go's compiler makes 20,000. If an instruction may name one, or two overlap,
+// they stay as they were; else their order is of no influence, and what is between them is zero.
+func (w *rewriter) dataSection() {
+	list := slices.Clone(w.data)
+	slices.SortStableFunc(list, func(a, b dataSegment) int { return cmp.Compare(a.offset, b.offset) })
+	apart := func(i int) int64 { return int64(list[i].offset) - list[i-1].end() }
+	joins := w.placed && w.dataCount < 0
+	for i := 1; i < len(list) && joins; i++ {
+		joins = apart(i) >= 0
 	}
-	at := b.start
-	for i := range b.points {
-		p := &b.points[i]
-		dst = append(dst, w.code[at:p.at]...)
-		at = p.at
-		switch p.kind {
-		case atLoop:
-			dst = w.charge(dst, left, p.n)
-		case atReturn:
-			if b.calls {
-				dst = appendU32(append(dst, opBr), p.n)
-				at++
+	if !joins {
+		w.copySection(secData)
+		return
+	}
+	var out []byte
+	n := uint32(0)
+	for i := 0; i < len(list); n++ {
+		first := i
+		for i++; i < len(list) && apart(i) <= mergeGap; i++ {
+		}
+		size := list[i-1].end() - int64(list[first].offset)
+		out = appendS64(append(out, 0, opI32Const), int64(int32(list[first].offset)))
+		out = appendU32(append(out, opEnd), uint32(size))
+		for k, s := range list[first:i] {
+			if k > 0 {
+				out = append(out, make([]byte, apart(first+k))...)
 			}
-		default:
-			dst = w.chargeLength(dst, left, length, p.kind)
+			out = append(out, s.bytes...)
 		}
 	}
-	dst = append(dst, w.code[at:b.end]...)
-	if b.calls {
-		dst = w.leave(dst, b.weight())
-		dst = append(dst, opEnd)
+	if n > 0 {
+		w.section(secData, append(appendU32(nil, n), out...))
 	}
-	return dst
 }
 
-// weight is what one frame takes of the depth, in units of about 64 bytes: its locals, and for the
-// values that the compiler may keep on the stack a part of its instructions.
-func (b *body) weight() int64 {
-	return 2 + int64(b.locals)/8 + int64(b.end-b.start)/256
-}
+func (s dataSegment) end() int64 { return int64(s.offset) + int64(len(s.bytes)) }
 
-func (w *rewriter) blockType(dst []byte, results []ValType) []byte {
+// blockType is that of a block without params, for which the module may need another type.
+func (w *rewriter) blockType(results []ValType) []byte {
 	switch len(results) {
 	case 0:
-		return append(dst, noResult)
+		return []byte{noResult}
 	case 1:
-		return append(dst, byte(results[0]))
+		return []byte{byte(results[0])}
 	}
-	key := FuncType{Results: results}.String()
-	i, ok := w.index[key]
+	t := FuncType{Results: results}
+	i, ok := w.typeOf[t.String()]
 	if !ok {
-		i = len(w.types)
-		w.index[key] = i
-		w.types = append(w.types, FuncType{Results: results})
+		i = len(w.Module.types) + len(w.types)
+		w.types, w.typeOf[t.String()] = append(w.types, t), i
 	}
-	return appendS64(dst, int64(len(w.Module.types)+i))
-}
-
-// charge takes cost from the fuel and traps below zero.
-func (w *rewriter) charge(dst []byte, left, cost uint32) []byte {
-	dst = appendU32(append(dst, opGlobalGet), w.fuel)
-	dst = appendS64(append(dst, opI64Const), int64(cost))
-	return w.settle(append(dst, opI64Sub), left)
-}
-
-// settle stores the fuel on top of the stack and traps if it is below zero.
-func (w *rewriter) settle(dst []byte, left uint32) []byte {
-	dst = appendU32(append(dst, opLocalTee), left)
-	dst = appendU32(append(dst, opGlobalSet), w.fuel)
-	dst = appendU32(append(dst, opLocalGet), left)
-	return append(dst, opI64Const, 0, opI64LtS, opIf, noResult, opUnreachable, opEnd)
-}
-
-// chargeLength takes the cost of the length on top of the stack, which stays there. Lengths have 32
-// bits, so no cost overflows.
-func (w *rewriter) chargeLength(dst []byte, left, length uint32, kind pointKind) []byte {
-	dst = appendU32(append(dst, opLocalTee), length)
-	dst = appendU32(append(dst, opGlobalGet), w.fuel)
-	dst = appendU32(append(dst, opLocalGet), length)
-	dst = append(dst, opExtendU)
-	switch kind {
-	case atCopy:
-		dst = append(dst, opI64Const, copyShift, opI64ShrU)
-	case atGrow:
-		dst = append(dst, opI64Const, growShift, opI64Shl)
-	}
-	return w.settle(append(dst, opI64Sub), left)
-}
-
-// enter takes a frame's weight from the depth and traps below zero.
-func (w *rewriter) enter(dst []byte, weight int64) []byte {
-	dst = w.addDepth(dst, weight, opI32Sub)
-	dst = appendU32(append(dst, opGlobalGet), w.depth)
-	return append(dst, opI32Const, 0, opI32LtS, opIf, noResult, opUnreachable, opEnd)
-}
-
-// leave gives it back.
-func (w *rewriter) leave(dst []byte, weight int64) []byte {
-	return w.addDepth(dst, weight, opI32Add)
-}
-
-func (w *rewriter) addDepth(dst []byte, weight int64, op byte) []byte {
-	dst = appendU32(append(dst, opGlobalGet), w.depth)
-	dst = appendS64(append(dst, opI32Const), weight)
-	dst = append(dst, op)
-	return appendU32(append(dst, opGlobalSet), w.depth)
+	return appendS64(nil, int64(i))
 }

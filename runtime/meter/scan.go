@@ -61,7 +61,7 @@ func Scan(code []byte, lim Limits, allowed []Import) (m *Module, err error) {
 	s := &scanner{
 		reader: reader{b: code, at: 8, end: len(code), lim: &lim},
 		m: &Module{limits: lim, code: code, exports: map[string]export{}, dataCount: -1,
-			fixed: true},
+			fixed: true, placed: true, inTables: map[uint32]bool{}},
 		allowed: allowed,
 	}
 	s.module()
@@ -74,6 +74,9 @@ type scanner struct {
 	allowed []Import
 	locals  int // of all bodies so far
 	entries int // of all tables so far
+	points  int // of all bodies so far
+	values  int // params and results of all types so far
+	elems   int // elements of all segments so far
 }
 
 func (s *scanner) module() {
@@ -110,6 +113,7 @@ func (s *scanner) module() {
 	if n := int(m.sections[secData].count); m.dataCount >= 0 && m.dataCount != n {
 		s.fail(Malformed, "%d data segments are announced, but %d given", m.dataCount, n)
 	}
+	m.plan = m.plans()
 }
 
 func (s *scanner) section(id int) {
@@ -171,6 +175,10 @@ func (s *scanner) typeEntry() {
 	}
 	for range s.count("results", s.lim.Results) {
 		t.Results = append(t.Results, s.valType())
+	}
+	if s.values += len(t.Params) + len(t.Results); s.values > s.lim.TypeValues {
+		s.fail(Limit, "all types together have %d params and results, and more: expected at most %d",
+			s.values, s.lim.TypeValues)
 	}
 	s.m.types = append(s.m.types, t)
 }
@@ -259,11 +267,12 @@ func (s *scanner) globalEntry() {
 	s.m.globals++
 }
 
-// constant reads an initialiser: one constant instruction and the end.
-func (s *scanner) constant() {
+// constant reads an initialiser: one constant instruction and the end. It returns the value if that is
+// an i32.
+func (s *scanner) constant() (v int32) {
 	switch op := s.byte(); op {
 	case 0x41:
-		s.signed(32)
+		v = int32(s.signed(32))
 	case 0x42:
 		s.signed(64)
 	case 0x43:
@@ -272,8 +281,8 @@ func (s *scanner) constant() {
 		s.bytes(8)
 	case 0xd0:
 		s.refType()
-	case 0xd2:
-		s.index("function", len(s.m.functions))
+	case opRefFunc:
+		s.m.inTables[s.index("function", len(s.m.functions))] = true
 	case 0xfd:
 		if s.u32() != 12 {
 			s.fail(Opcode, "an initialiser has a vector instruction: expected v128.const")
@@ -287,6 +296,7 @@ func (s *scanner) constant() {
 		s.at--
 		s.fail(Opcode, "an initialiser has opcode 0x%02x: expected its end after one constant", end)
 	}
+	return v
 }
 
 func (s *scanner) exportEntry() {
@@ -324,10 +334,11 @@ func (s *scanner) exportEntry() {
 // or declared, 4 with expressions.
 func (s *scanner) elementEntry() {
 	s.m.elements++
-	flags := s.u32()
+	at, flags := s.at, s.u32()
 	if flags > 7 {
 		s.fail(Malformed, "an element segment has flags %d: expected at most 7", flags)
 	}
+	offset, length := int64(0), int64(-1) // of the table that it is for
 	if flags&1 == 0 {
 		table := uint32(0)
 		if flags&2 != 0 {
@@ -337,7 +348,7 @@ func (s *scanner) elementEntry() {
 			s.fail(BadIndex, "an element segment is for table %d: the module has %d", table,
 				len(s.m.tables))
 		}
-		s.constant()
+		offset, length = int64(uint32(s.constant())), int64(s.m.tables[table].min)
 	}
 	if flags&3 != 0 {
 		if flags&4 != 0 {
@@ -346,19 +357,27 @@ func (s *scanner) elementEntry() {
 			s.fail(Unoffered, "an element segment has kind %d: expected functions", k)
 		}
 	}
-	for range s.count("elements", s.lim.TableEntries) {
+	n := s.count("elements", s.lim.Elements-s.elems)
+	s.elems += int(n)
+	for range n {
 		if flags&4 != 0 {
 			s.constant()
 		} else {
-			s.index("function", len(s.m.functions))
+			s.m.inTables[s.index("function", len(s.m.functions))] = true
 		}
+	}
+	if length >= 0 && offset+int64(n) > length {
+		s.at = at
+		s.fail(BadIndex, "an element segment ends at %d: its table has %d entries", offset+int64(n), length)
 	}
 }
 
 func (s *scanner) dataEntry() {
-	switch flags := s.u32(); flags {
+	seg, flags := dataSegment{}, s.u32()
+	s.m.placed = s.m.placed && flags == 0 && s.at < s.end && s.b[s.at] == opI32Const
+	switch flags {
 	case 0:
-		s.constant()
+		seg.offset = uint32(s.constant())
 	case 1:
 	case 2:
 		s.zero("a data segment's memory")
@@ -369,5 +388,6 @@ func (s *scanner) dataEntry() {
 	if s.m.memory == nil {
 		s.fail(BadIndex, "there is a data segment but no memory")
 	}
-	s.bytes(s.u32())
+	seg.bytes = s.bytes(s.u32())
+	s.m.data = append(s.m.data, seg)
 }
