@@ -20,27 +20,52 @@ import (
 const tries = 5
 
 // While two workers run the rules that take longest, and garbage is collected all the time, a
-// goroutine that does nothing but wake up is never late by more than 20 ms.
+// goroutine that does nothing but wake up is never late by more than 20 ms. On a machine that is
+// busy with something else it is late anyway: then it may be so by 20 ms more than it is beside
+// goroutines that can be interrupted.
 func TestHeartbeat(t *testing.T) {
+	const most, disturbed = 20 * time.Millisecond, 15 * time.Millisecond
 	limits := DefaultLimits()
 	limits.Quarantine = QuarantineLimits{Wait: time.Second, MaxWait: time.Second} // never for anything
 	f := open(t, t.TempDir(), limits)
-	names := f.invite(t)
-	var late []time.Duration
-	for range tries {
+	n := f.invite(t)
+	for try := range tries {
 		stop := f.attack(t)
-		worst := heartbeat(time.Second)
+		late := heartbeat(time.Second)
 		stop()
 		f.drain()
-		if late = append(late, worst); worst <= 20*time.Millisecond {
-			break
+		stop = spin()
+		other := heartbeat(time.Second)
+		stop()
+		t.Logf("late by %v with %d hostile rules, the longest slice %v; by %v with other goroutines",
+			late, n, f.Stats().SliceMax, other)
+		if late <= most || other > disturbed && late <= other+most {
+			return
+		}
+		if try == tries-1 {
+			t.Errorf("a goroutine was late by %v: expected at most %v", late, most)
 		}
 	}
-	s := f.Stats()
-	t.Logf("with %d hostile rules and %d slices, the longest %v: late by %v", names, s.Batches,
-		s.SliceMax, late)
-	if slices.Min(late) > 20*time.Millisecond {
-		t.Errorf("a goroutine was late by %v: expected at most 20 ms", late)
+}
+
+// spin keeps as many goroutines busy as there are workers, and collects garbage in a loop.
+func spin() (stop func()) {
+	var ended atomic.Bool
+	var all sync.WaitGroup
+	for range 2 {
+		all.Go(func() {
+			for n := 0; !ended.Load(); n++ {
+			}
+		})
+	}
+	all.Go(func() {
+		for !ended.Load() {
+			goruntime.GC()
+		}
+	})
+	return func() {
+		ended.Store(true)
+		all.Wait()
 	}
 }
 
@@ -55,7 +80,7 @@ func heartbeat(length time.Duration) (worst time.Duration) {
 }
 
 // invite activates the hostile rules that run for as long as their fuel lasts, and tells how many.
-func (f *fixture) invite(t *testing.T) (n int) {
+func (f *fixture) invite(t testing.TB) (n int) {
 	t.Helper()
 	for _, m := range hostile.Modules() {
 		if m.Bomb || m.Refused != "" || m.Verdicts[1].Fault != FaultFuel {
@@ -104,3 +129,57 @@ func (f *fixture) attack(t *testing.T) (stop func()) {
 		all.Wait()
 	}
 }
+
+// BenchmarkNeighbour is how long a rule's verdict takes, from the submission of its event, without
+// other rules and with 44 hostile ones that match the same events.
+func BenchmarkNeighbour(b *testing.B) {
+	quiet := neighbour(b, false)
+	siege := neighbour(b, true)
+	b.ReportMetric(quiet.Seconds()*1e6, "quiet-p99-µs")
+	b.ReportMetric(siege.Seconds()*1e6, "hostile-p99-µs")
+	b.ReportMetric(float64(siege)/float64(quiet), "ratio")
+}
+
+// neighbour returns the 99th percentile over 10,000 events, one every 100 µs or as soon as the one
+// before was answered.
+func neighbour(b *testing.B, hostiles bool) time.Duration {
+	e := idle(b, b.TempDir())
+	answered := make(chan struct{}, 1)
+	e.router = answering(answered)
+	e.Start()
+	defer shut(b, e)
+	f := &fixture{Engine: e, bus: e.bus}
+	if _, err := e.Put(context.Background(), "good", module(b, "always"),
+		PutOptions{Activate: true}); err != nil {
+		b.Fatal(err)
+	}
+	if hostiles {
+		f.invite(b)
+	}
+	p := e.bus.NewProducer(bus.SourceHTTP)
+	head, err := event.AppendHead(nil, &event.Envelope{ID: []byte("n"), Arrival: 1})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var took []time.Duration
+	for i := range 10_000 {
+		begun := time.Now()
+		if _, err := p.Submit(i%2, []bus.Record{{Head: head, Body: []byte(`{"bad":1}`)}}); err != nil {
+			b.Fatal(err)
+		}
+		<-answered
+		took = append(took, time.Since(begun))
+		time.Sleep(100*time.Microsecond - time.Since(begun))
+	}
+	slices.Sort(took)
+	return took[len(took)*99/100]
+}
+
+// answering is a Router that tells of each verdict of the rule "good".
+type answering chan struct{}
+
+// Wants implements Router.
+func (a answering) Wants(rule string, _ int32, _ bool) bool { return rule == "good" }
+
+// Route implements Router.
+func (a answering) Route(string, int32, bool, []byte) { a <- struct{}{} }

@@ -43,6 +43,9 @@ type breaker struct {
 	// watch says that there were failures in the window, so that successes have to be counted.
 	watch atomic.Bool
 	until atomic.Int64 // of the quarantine, in ns since 1970-01-01 UTC
+	// instead is the error of verdicts of the rule while it is not called. It is stored before the
+	// state says so.
+	instead atomic.Pointer[VerdictError]
 
 	mu    sync.Mutex // guards the rest
 	count uint64     // evaluations since watch was set
@@ -153,7 +156,14 @@ func (b *breaker) fail(now int64, why *VerdictError) (changed bool) {
 // open keeps the rule from being called for the wait.
 func (b *breaker) open(now int64) {
 	b.now.Until = time.Unix(0, now+int64(b.now.Wait)).UTC()
+	b.hold()
+}
+
+// hold keeps the rule from being called until the time that now has.
+func (b *breaker) hold() {
 	b.until.Store(b.now.Until.UnixNano())
+	b.instead.Store(&VerdictError{Kind: FaultQuarantine, Message: "the rule failed too often; it is " +
+		"tried again at " + b.now.Until.Format(time.RFC3339Nano)})
 	b.state.Store(breakerOpen)
 }
 
@@ -161,8 +171,7 @@ func (b *breaker) open(now int64) {
 func (b *breaker) resume(q Quarantine) {
 	b.now = q
 	b.watch.Store(true)
-	b.until.Store(q.Until.UnixNano())
-	b.state.Store(breakerOpen)
+	b.hold()
 }
 
 // view is the quarantine that is in force, or nil.

@@ -266,8 +266,7 @@ func (w *worker) calls(s *ruleSet, i uint32, rows []uint16, perCall int, now int
 
 // hold hands out the verdicts of a rule that is quarantined.
 func (w *worker) hold(s *ruleSet, r *activeRule, rows []uint16, now int64) {
-	fault := &VerdictError{Kind: FaultQuarantine, Message: "the rule failed too often; it is tried " +
-		"again at " + time.Unix(0, r.breaker.until.Load()).UTC().Format(time.RFC3339Nano)}
+	fault := r.breaker.instead.Load()
 	r.stats.outcomes[Quarantined].Add(uint64(len(rows)))
 	for _, row := range rows {
 		w.send(s, &verdict{rule: r, code: r.failed, payload: r.instead, fault: fault}, row, now)
