@@ -155,20 +155,19 @@ func metered(t testing.TB, code []byte) []byte {
 
 const budget = 1 << 40
 
-// run calls f and returns its result, the error, and the fuel used.
-func (m *machine) run(args ...uint64) (uint64, error, int64) {
+// run calls f and returns its result and the fuel used.
+func (m *machine) run(args ...uint64) (result uint64, used int64, err error) {
 	if m.fuel != nil {
 		m.fuel.Set(budget)
 	}
 	res, err := m.mod.ExportedFunction("f").Call(context.Background(), args...)
-	used := int64(0)
 	if m.fuel != nil {
 		used = budget - int64(m.fuel.Get())
 	}
 	if err != nil || len(res) == 0 {
-		return 0, err, used
+		return 0, used, err
 	}
-	return res[0], nil, used
+	return res[0], used, nil
 }
 
 // The bodies below are small enough to count by hand what they execute: the instructions, each loop
@@ -195,7 +194,7 @@ func TestFuelBounds(t *testing.T) {
 			5 + 2*loadCost + floatCost + growCost, 5 + 2*loadCost + floatCost + growCost},
 	} {
 		m := instantiate(t, metered(t, oneFunction(c.body...)))
-		got, err, used := m.run()
+		got, used, err := m.run()
 		if err != nil || got != c.result || used < c.executed || used > c.most {
 			t.Errorf("%s: result %d, %v, fuel %d; expected %d with fuel %d to %d",
 				name, got, err, used, c.result, c.executed, c.most)
@@ -211,7 +210,7 @@ func TestEndless(t *testing.T) {
 		t.Errorf("endless loop: %v with fuel %d", err, int64(m.fuel.Get()))
 	}
 	m = instantiate(t, metered(t, oneFunction(0x10, 0, 0x0b)))
-	_, err, _ := m.run()
+	_, _, err := m.run()
 	depth := int32(m.mod.ExportedGlobal(DepthExport).Get())
 	if err == nil || depth >= 0 || int64(m.fuel.Get()) < 0 {
 		t.Errorf("endless recursion: %v with depth %d, fuel %d", err, depth, int64(m.fuel.Get()))
@@ -238,7 +237,7 @@ func TestDepthIsGivenBack(t *testing.T) {
 	} {
 		m := instantiate(t, metered(t, leafAnd(body...)))
 		for range 3 {
-			got, err, _ := m.run()
+			got, _, err := m.run()
 			depth := int(int32(m.mod.ExportedGlobal(DepthExport).Get()))
 			if err != nil || got != 3 || depth != DefaultLimits().CallDepth {
 				t.Errorf("%s: result %d, %v, depth %d; expected 3 and %d", name, got, err, depth,

@@ -15,13 +15,11 @@ func counted(code []byte) []byte {
 	c := counter{code: code, at: 8}
 	out := append([]byte(nil), code[:8]...)
 	content := map[byte][]byte{}
-	var order []byte
 	for c.at < len(code) {
 		id := c.byte()
 		size := int(c.leb())
 		if id != 0 {
 			content[id] = code[c.at : c.at+size]
-			order = append(order, id)
 		}
 		c.at += size
 	}
