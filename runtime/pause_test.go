@@ -30,13 +30,13 @@ func TestHeartbeat(t *testing.T) {
 	f := open(t, t.TempDir(), limits)
 	n := f.invite(t)
 	for try := range tries {
-		stop := f.attack(t)
+		l := f.attack(t)
 		late := heartbeat(time.Second)
-		stop()
+		l.stop()
 		f.drain()
-		stop = spin()
+		l = spin()
 		other := heartbeat(time.Second)
-		stop()
+		l.stop()
 		t.Logf("late by %v with %d hostile rules, the longest slice %v; by %v with other goroutines",
 			late, n, f.Stats().SliceMax, other)
 		if late <= most || other > disturbed && late <= other+most {
@@ -48,25 +48,39 @@ func TestHeartbeat(t *testing.T) {
 	}
 }
 
-// spin keeps as many goroutines busy as there are workers, and collects garbage in a loop.
-func spin() (stop func()) {
-	var ended atomic.Bool
-	var all sync.WaitGroup
-	for range 2 {
-		all.Go(func() {
-			for n := 0; !ended.Load(); n++ {
-			}
-		})
-	}
-	all.Go(func() {
-		for !ended.Load() {
-			goruntime.GC()
+// load is goroutines that run until it is stopped, with garbage collected all the time.
+type load struct {
+	ended atomic.Bool
+	all   sync.WaitGroup
+}
+
+func newLoad() *load {
+	l := &load{}
+	l.again(goruntime.GC)
+	return l
+}
+
+// again calls f in a loop, on a goroutine of its own.
+func (l *load) again(f func()) {
+	l.all.Go(func() {
+		for !l.ended.Load() {
+			f()
 		}
 	})
-	return func() {
-		ended.Store(true)
-		all.Wait()
+}
+
+func (l *load) stop() {
+	l.ended.Store(true)
+	l.all.Wait()
+}
+
+// spin keeps as many goroutines busy as there are workers.
+func spin() *load {
+	l := newLoad()
+	for range 2 {
+		l.again(func() {})
 	}
+	return l
 }
 
 // heartbeat wakes up every millisecond for a while, and returns by how much it was late at worst.
@@ -98,36 +112,24 @@ func (f *fixture) invite(t testing.TB) (n int) {
 	return n
 }
 
-// attack keeps both workers busy with the event that hostile rules wait for, and collects garbage
-// in a loop, until stop is called.
-func (f *fixture) attack(t *testing.T) (stop func()) {
+// attack keeps both workers busy with the event that hostile rules wait for.
+func (f *fixture) attack(t *testing.T) *load {
 	t.Helper()
-	var ended atomic.Bool
-	var all sync.WaitGroup
 	head, err := event.AppendHead(nil, &event.Envelope{ID: []byte("bad"), Arrival: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
+	l := newLoad()
 	for shard := range f.bus.Shards() {
 		p := f.bus.NewProducer(bus.SourceHTTP)
-		all.Go(func() {
-			for !ended.Load() {
-				if f.bus.Ring(shard).UsedBytes() < 1024 {
-					_, _ = p.Submit(shard, []bus.Record{{Head: head, Body: []byte(`{"bad":1}`)}})
-				}
-				time.Sleep(time.Millisecond)
+		l.again(func() {
+			if f.bus.Ring(shard).UsedBytes() < 1024 {
+				_, _ = p.Submit(shard, []bus.Record{{Head: head, Body: []byte(`{"bad":1}`)}})
 			}
+			time.Sleep(time.Millisecond)
 		})
 	}
-	all.Go(func() {
-		for !ended.Load() {
-			goruntime.GC()
-		}
-	})
-	return func() {
-		ended.Store(true)
-		all.Wait()
-	}
+	return l
 }
 
 // BenchmarkNeighbour is how long a rule's verdict takes, from the submission of its event, without
