@@ -183,7 +183,10 @@ func hostLog(in *instance, stack []uint64) {
 
 // logLine hands one line to the log, cut to the limit. Fuel pays for what is kept.
 func (in *instance) logLine(level int, b []byte) {
-	b = b[:min(len(b), in.limits.LogLineBytes)]
+	if len(b) > in.limits.LogLineBytes {
+		b = b[:in.limits.LogLineBytes]
+		in.cut++
+	}
 	in.charge(hostFuel + uint64(len(b))*byteFuel)
 	if in.log != nil && len(b) > 0 {
 		in.log(max(0, min(level, 3)), string(b))
@@ -360,8 +363,12 @@ func (in *instance) write(fd int, b []byte) {
 			in.flushLine(fd)
 			continue
 		}
-		if len(in.line[fd-1]) < in.limits.LogLineBytes {
+		switch n := len(in.line[fd-1]); {
+		case n < in.limits.LogLineBytes:
 			in.line[fd-1] = append(in.line[fd-1], c)
+		case n == in.limits.LogLineBytes && !in.over[fd-1]:
+			in.over[fd-1] = true
+			in.cut++
 		}
 	}
 }
@@ -370,5 +377,5 @@ func (in *instance) flushLine(fd int) {
 	if l := in.line[fd-1]; len(l) > 0 && in.log != nil {
 		in.log(1+2*(fd-1), string(l))
 	}
-	in.line[fd-1] = in.line[fd-1][:0]
+	in.line[fd-1], in.over[fd-1] = in.line[fd-1][:0], false
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/tetratelabs/wazero/sys"
@@ -133,6 +134,34 @@ func TestHostWrites(t *testing.T) {
 		copy(want[16:], c.want)
 		if string(got) != string(want) {
 			t.Errorf("%s%v left % x, expected % x", c.name, c.args, got, want)
+		}
+	}
+}
+
+// Lines that are too long are cut, and counted, whichever way they come.
+func TestLongLines(t *testing.T) {
+	in := lone(t, "wasi")
+	var said []string
+	in.log = func(_ int, text string) { said = append(said, text) }
+	in.limits = &Limits{LogLineBytes: 10}
+	in.mem.Write(4096, []byte("0123456789ABC\nshort\n0123456789ABC\n"))
+	in.mem.Write(8192, []byte("\x00\x10\x00\x00\x22\x00\x00\x00")) // those 34 bytes
+	for _, c := range []struct {
+		name string
+		args []uint64
+		said string
+		cut  int
+	}{
+		{"log", []uint64{1, 4096, 10}, "[0123456789]", 0},
+		{"log", []uint64{1, 4096, 11}, "[0123456789]", 1},
+		{"fd_write", []uint64{1, 8192, 1, 12288}, "[0123456789 short 0123456789]", 2},
+	} {
+		said, in.cut = nil, 0
+		if _, p := hostCall(in, hostNamed(t, c.name), c.args); p != nil {
+			t.Fatal(p)
+		}
+		if fmt.Sprint(said) != c.said || in.cut != c.cut {
+			t.Errorf("%s%v said %q and cut %d, expected %s and %d", c.name, c.args, said, in.cut, c.said, c.cut)
 		}
 	}
 }

@@ -43,11 +43,13 @@ type instance struct {
 	emits   []span // for each row, its payload in out; empty if it has none
 	out     []byte
 	refused int // payloads that were too large
+	cut     int // log lines that were too long
 	clock   int64
 
 	random  uint64
 	scanner *event.Scanner               // for payloads; see payload
 	line    [2][]byte                    // of standard output and error, until its newline
+	over    [2]bool                      // and whether it was too long
 	log     func(level int, text string) // nil: nobody wants it
 }
 
@@ -226,7 +228,7 @@ func firstLine(err error) error {
 func (in *instance) run(t *table, events []event.View, rows []uint16, cols []*column,
 	which []uint32, fuel uint64, verdicts []int32) (wrong int, err *VerdictError) {
 	size := t.batchSize(rows, cols, which)
-	in.budget, in.placing = fuel, 0
+	in.budget, in.placing, in.refused, in.cut = fuel, 0, 0, 0
 	in.fuel.Set(fuel)
 	b, placeErr := in.input(size)
 	if placeErr != nil {
@@ -236,7 +238,7 @@ func (in *instance) run(t *table, events []event.View, rows []uint16, cols []*co
 	in.budget = in.fuel.Get()
 	in.placing = fuel - in.budget
 	at, wrong := t.writeBatch(b, events, rows, cols, which)
-	in.rows, in.out, in.refused = len(rows), in.out[:0], 0
+	in.rows, in.out = len(rows), in.out[:0]
 	in.clock = events[rows[0]].Arrival
 	if cap(in.emits) < len(rows) {
 		in.emits = make([]span, len(rows))

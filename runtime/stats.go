@@ -78,6 +78,7 @@ type ruleStats struct {
 	fuel      atomic.Uint64
 	wrongType atomic.Uint64
 	oversize  atomic.Uint64 // payloads refused for their size
+	cut       atomic.Uint64 // log lines cut for their size
 	calls     atomic.Uint64
 	replaced  atomic.Uint64 // instances replaced after a failure
 	logged    atomic.Uint64
@@ -128,6 +129,7 @@ type RuleStats struct {
 
 	WrongType uint64 // values that were not of their column's type
 	Oversize  uint64 // payloads that were too large
+	Cut       uint64 // log lines that were too long
 	Replaced  uint64 // instances replaced after a failure
 	Logged    uint64
 	Unlogged  uint64 // log lines above the rate
@@ -141,7 +143,7 @@ type RuleStats struct {
 func (s *ruleStats) read(name RuleName) RuleStats {
 	r := RuleStats{
 		Name: name, Version: VersionNumber(s.active.Load()), Faults: map[string]uint64{}, Fuel: s.fuel.Load(),
-		Calls: s.calls.Load(), WrongType: s.wrongType.Load(), Oversize: s.oversize.Load(),
+		Calls: s.calls.Load(), WrongType: s.wrongType.Load(), Oversize: s.oversize.Load(), Cut: s.cut.Load(),
 		Replaced: s.replaced.Load(), Logged: s.logged.Load(), Unlogged: s.unlogged.Load(),
 		Took: s.took.read(), Quarantines: s.begun.Load(),
 	}

@@ -302,6 +302,8 @@ func (w *worker) call(s *ruleSet, i uint32, rows []uint16, now int64) {
 	took := time.Since(start).Nanoseconds()
 	w.slice(took)
 	r.stats.calls.Add(1)
+	r.stats.oversize.Add(uint64(in.refused))
+	r.stats.cut.Add(uint64(in.cut))
 	used := in.used()
 	// Also that of a batch whose events are now evaluated one by one.
 	r.stats.fuel.Add(used + in.placing)
@@ -318,7 +320,6 @@ func (w *worker) call(s *ruleSet, i uint32, rows []uint16, now int64) {
 		return
 	}
 	r.stats.wrongType.Add(uint64(wrong))
-	r.stats.oversize.Add(uint64(in.refused))
 	n := int64(len(rows))
 	r.stats.took.add(took/n, len(rows))
 	w.deliver(s, r, in, rows, now, used/uint64(n), took/n)

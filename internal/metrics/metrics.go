@@ -110,6 +110,7 @@ var (
 	replaced  = desc("rule_instances_replaced_total", "Instances replaced after a failure.", "rule")
 	held      = desc("rule_quarantined", "1 while a rule is not called since it failed too often.", "rule")
 	holds     = desc("rule_quarantines_total", "Quarantines that began.", "rule")
+	logCut    = desc("rule_log_lines_cut_total", "Lines that were too long.", "rule")
 	logLines  = desc("rule_log_lines_total", "Lines that a rule logged.", "rule", "kept")
 
 	delivered    = desc("sink_delivered_total", "Verdicts delivered.", "sink", "type")
@@ -240,6 +241,7 @@ func (e emitter) rule(r *runtime.RuleStats) {
 	}
 	e.gauge(held, quarantined, name)
 	e.count(holds, r.Quarantines, name)
+	e.count(logCut, r.Cut, name)
 	e.count(logLines, r.Logged, name, "true")
 	e.count(logLines, r.Unlogged, name, "false")
 }
