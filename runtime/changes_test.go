@@ -65,6 +65,7 @@ func TestDeletedMeanwhile(t *testing.T) {
 	close(done)
 	all.Wait()
 	if found.Load() == 0 || missing.Load() == 0 {
-		t.Errorf("the rule was there %d times and not %d times: expected both", found.Load(), missing.Load())
+		t.Errorf("the rule was there %d times and not %d times: expected both", found.Load(),
+			missing.Load())
 	}
 }

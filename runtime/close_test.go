@@ -93,10 +93,10 @@ func TestClosed(t *testing.T) {
 	f := start(t)
 	f.put("r", "always")
 	f.stop()
-	ctx := context.Background()
+	ctx, odd := context.Background(), module(t, "odd")
 	for what, call := range map[string]func() error{
-		"put":      func() error { _, err := f.Put(ctx, "s", module(t, "odd"), PutOptions{}); return err },
-		"validate": func() error { _, err := f.Validate(ctx, module(t, "odd")); return err },
+		"put":      func() error { _, err := f.Put(ctx, "s", odd, PutOptions{}); return err },
+		"validate": func() error { _, err := f.Validate(ctx, odd); return err },
 		"test":     func() error { _, err := f.Test(ctx, "r", 0, nil, nil); return err },
 		"activate": func() error { _, err := f.Activate(ctx, "r", 1, ""); return err },
 		"rollback": func() error { _, err := f.Rollback(ctx, "r", ""); return err },
@@ -109,4 +109,31 @@ func TestClosed(t *testing.T) {
 			t.Errorf("%s: error %v, expected %s", what, err, ShuttingDown)
 		}
 	}
+}
+
+// A test that waits for its turn ends with its client, and gives back what it has.
+func TestTestsTakeTurns(t *testing.T) {
+	f := start(t)
+	f.put("r", "always")
+	for range maxTests {
+		f.tests <- struct{}{}
+	}
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	one := []TestEvent{TestEvent(`{}`)}
+	if _, err := f.Test(gone, "r", 0, one, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v of a test whose client has gone", err)
+	}
+	for range maxTests {
+		<-f.tests
+	}
+	for range 2 * maxTests {
+		if got, err := f.Test(context.Background(), "r", 0, one, nil); err != nil || got[0].Code != 1 {
+			t.Errorf("a test says %+v, %v", got, err)
+		}
+	}
+	if n := len(f.tests); n != 0 {
+		t.Errorf("%d turns were not given back", n)
+	}
+	f.stop() // would wait for those who have not left
 }

@@ -32,17 +32,11 @@ func (e *Engine) Validate(ctx context.Context, code []byte) (Manifest, error) {
 // the rule's. It runs on the caller's goroutine.
 func (e *Engine) Test(ctx context.Context, name RuleName, n VersionNumber, events []TestEvent,
 	config *RuleConfig) ([]TestVerdict, error) {
-	leave, err := e.enter()
+	leave, err := e.enterTest(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	select {
-	case e.tests <- struct{}{}:
-		defer func() { <-e.tests }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
 	v, own, err := e.version(name, n)
 	if err != nil {
 		return nil, err
@@ -88,6 +82,24 @@ func (e *Engine) Test(ctx context.Context, name RuleName, n VersionNumber, event
 		}
 	}
 	return list, nil
+}
+
+// enterTest is enter, and waits for one of the turns that tests have.
+func (e *Engine) enterTest(ctx context.Context) (func(), error) {
+	leave, err := e.enter()
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case e.tests <- struct{}{}:
+		return func() {
+			<-e.tests
+			leave()
+		}, nil
+	case <-ctx.Done():
+		leave()
+		return nil, ctx.Err()
+	}
 }
 
 // tester evaluates events one by one on an instance of its own.

@@ -14,8 +14,8 @@ import (
 	"wasmeval/internal/event"
 )
 
-// Workers that hammer a breaker try a rule once when its wait is over, never two at a time, and call
-// it not at all before.
+// Workers that hammer a breaker try a rule once when its wait is over, never two at a time, and do
+// not call it before.
 func TestBreakerHammer(t *testing.T) {
 	limits := DefaultLimits().Quarantine
 	limits.MaxWait = 4 * time.Second
@@ -120,8 +120,8 @@ func TestEverythingAtOnce(t *testing.T) {
 	}
 }
 
-// request sends three events and waits for their verdicts, or goes away now and then. It returns how
-// many were taken.
+// request sends three events and waits for their verdicts, or goes away now and then. It returns
+// how many were taken.
 func (f *fixture) request(t *testing.T, p *bus.Producer, lane, i int) int {
 	rule := ""
 	if i%3 == 0 {
@@ -165,13 +165,18 @@ func (f *fixture) request(t *testing.T, p *bus.Producer, lane, i int) int {
 // for nothing else.
 func (f *fixture) changes(t *testing.T, g, n int) {
 	ctx := context.Background()
-	modules := []string{"v1", "v2", "trap", "loop", "exit", "always", "unrest", "columns", "stain", "greedy"}
+	var modules [][]byte
+	for _, name := range []string{"v1", "v2", "trap", "loop", "exit", "always", "unrest", "columns",
+		"stain", "greedy"} {
+		modules = append(modules, module(t, name))
+	}
 	for i := range n {
 		name := RuleName(fmt.Sprint("r", (i+g)%5))
 		var err error
 		switch (i*7 + g) % 9 {
 		case 0, 1, 2:
-			_, err = f.Put(ctx, name, module(t, modules[(i*3+g)%len(modules)]), PutOptions{Activate: i%4 != 0})
+			code := modules[(i*3+g)%len(modules)]
+			_, err = f.Put(ctx, name, code, PutOptions{Activate: i%4 != 0})
 		case 3:
 			_, err = f.Rollback(ctx, name, "")
 		case 4:

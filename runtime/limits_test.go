@@ -15,8 +15,9 @@ import (
 // putGreedy puts rule g, whose wasmeval_input takes so many turns.
 func (f *fixture) putGreedy(turns int) {
 	f.t.Helper()
-	_, err := f.Put(context.Background(), "g", module(f.t, "greedy"), PutOptions{Activate: true,
-		Config: &RuleConfig{Params: map[string]json.RawMessage{"turns": json.RawMessage(fmt.Sprint(turns))}}})
+	config := &RuleConfig{Params: map[string]json.RawMessage{"turns": fmt.Append(nil, turns)}}
+	_, err := f.Put(context.Background(), "g", module(f.t, "greedy"),
+		PutOptions{Activate: true, Config: config})
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -178,7 +179,7 @@ func TestNestedColumns(t *testing.T) {
 	f.put("n", "nested")
 	before := heap()
 	var records []bus.Record
-	const large, small = 4, 1000
+	const large, small = 4, 200
 	for range large {
 		records = append(records, bus.Record{Body: record(t, nest(16, 1<<20-1000))})
 	}
@@ -244,11 +245,12 @@ func TestDeepestEvents(t *testing.T) {
 		if got := f.codes("x", "odd", good); fmt.Sprint(got) != "[1]" {
 			t.Errorf("codes %v of %.20s…: expected 1, for its field", got, good)
 		}
-		got, err := f.Test(context.Background(), "odd", 0, []TestEvent{TestEvent(good)}, nil)
+		ctx := context.Background()
+		got, err := f.Test(ctx, "odd", 0, []TestEvent{TestEvent(good)}, nil)
 		if err != nil || got[0].Code != 1 {
 			t.Errorf("a test of %.20s… says %+v, %v", good, got, err)
 		}
-		if _, err := f.Test(context.Background(), "odd", 0, []TestEvent{TestEvent(bad)}, nil); err == nil {
+		if _, err := f.Test(ctx, "odd", 0, []TestEvent{TestEvent(bad)}, nil); err == nil {
 			t.Error("257 levels are tested")
 		}
 	}

@@ -12,7 +12,7 @@ import (
 // them; what the bytes between say is for others to check. In the byte order of the machine:
 //
 //	page     0 u64 number   8 u16 kind   10 u16 elements   12 u32 pages that belong to it   16 …
-//	meta    16 … 32 u64 root   48 u64 free list   56 u64 pages   64 u64 write   72 u64 FNV-1a of 16-72
+//	meta    32 u64 root   48 u64 free list   56 u64 pages   64 u64 write   72 u64 FNV-1a of 16 to 72
 //	branch   0 u32 place of the key   4 u32 its bytes   8 u64 page; one for each element
 //	leaf     0 u32 kind   4 u32 place of key and value   8 u32 bytes of the key   12 u32 of the value
 //	bucket   0 u64 root, or 0 if a page follows at 16 in the value; a value of kind 1
@@ -43,7 +43,7 @@ func checkPages(file io.ReaderAt, size int) error {
 			return err
 		}
 		sum, write := fnv.New64a(), binary.NativeEndian.Uint64(m[64:])
-		sum.Write(m[16:72])
+		_, _ = sum.Write(m[16:72]) // never fails
 		if binary.NativeEndian.Uint64(m) != i || write%2 != i ||
 			binary.NativeEndian.Uint64(m[72:]) != sum.Sum64() {
 			return fmt.Errorf("page %d is damaged", i)

@@ -180,9 +180,9 @@ func (r *registry) begin() error {
 	})
 }
 
-// sum stands for all rules and the generation: bbolt does not notice when one of its pages is damaged
-// or is an older one. It is the exclusive or of the digests of all, so that a change costs the same
-// however many rules there are.
+// sum stands for all rules and the generation: bbolt does not notice when one of its pages is
+// damaged or is an older one. It is the exclusive or of the digests of all, so that a change costs
+// the same however many rules there are.
 type sum [sha256.Size]byte
 
 // with adds a record to the sum, or takes it out; nil is none. The generation has no name.

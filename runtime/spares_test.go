@@ -43,8 +43,8 @@ func TestSpares(t *testing.T) {
 	}
 }
 
-// A batch with a bad event needs two spares, and more bad events than there are spares cost time and
-// no verdict.
+// A batch with a bad event needs two spares, and more bad events than there are spares cost time
+// and no verdict.
 func TestSparesOfABatch(t *testing.T) {
 	e := idle(t, t.TempDir()) // nobody makes new spares
 	defer shut(t, e)

@@ -85,7 +85,7 @@ func feed(t *testing.T, b *bus.Bus, done <-chan struct{}) int {
 					}
 					goruntime.Gosched() // the drop was counted; the same event is sent again
 				}
-				time.Sleep(20 * time.Microsecond)
+				time.Sleep(100 * time.Microsecond)
 			}
 		})
 	}
@@ -129,18 +129,10 @@ func TestSwapsUnderLoad(t *testing.T) {
 	swap(1500)
 	// So far each swap loaded one program and closed the other. Whether swaps lose events can be seen
 	// without that, and faster.
-	var held []*program
-	for _, m := range []string{"v1", "v2"} {
-		prog, err := e.programs.get(context.Background(), module(t, m))
-		if err != nil {
-			t.Fatal(err)
-		}
-		held = append(held, prog)
-	}
+	one, other := hold(t, e, "v1"), hold(t, e, "v2")
 	swap(8000)
-	for _, prog := range held {
-		e.programs.put(prog)
-	}
+	e.programs.put(one)
+	e.programs.put(other)
 	after := mappings(t)
 	close(done)
 	n := <-sent
@@ -169,6 +161,16 @@ func TestSwapsUnderLoad(t *testing.T) {
 	if err := e.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// hold keeps a program loaded until it is put back.
+func hold(t *testing.T, e *Engine, mod string) *program {
+	t.Helper()
+	prog, err := e.programs.get(context.Background(), module(t, mod))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return prog
 }
 
 // mappings counts the memory mappings of this process, where compiled code that was not closed shows.
