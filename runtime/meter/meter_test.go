@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	goruntime "runtime"
 	"strings"
 	"testing"
@@ -142,7 +143,12 @@ func instantiate(t testing.TB, code []byte) *machine {
 
 func metered(t testing.TB, code []byte) []byte {
 	t.Helper()
-	m, err := Scan(code, DefaultLimits(), guestImports())
+	return meteredBy(t, code, DefaultLimits())
+}
+
+func meteredBy(t testing.TB, code []byte, lim Limits) []byte {
+	t.Helper()
+	m, err := Scan(code, lim, guestImports())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,28 +256,284 @@ func TestDepthIsGivenBack(t *testing.T) {
 // What real compilers make is let in, and still valid after the rewrite.
 func TestGuests(t *testing.T) {
 	ctx := context.Background()
-	r := wazero.NewRuntime(ctx)
+	r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter()) // it validates, too
 	defer r.Close(ctx)
 	for name, code := range guests(t) {
-		m, err := Scan(code, DefaultLimits(), guestImports())
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
-			continue
-		}
-		out, err := m.Rewrite()
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
-			continue
-		}
-		c, err := r.CompileModule(ctx, out)
+		c, err := r.CompileModule(ctx, metered(t, code))
 		if err != nil {
 			t.Errorf("%s: the rewritten module is not valid: %v", name, err)
 			continue
 		}
-		if least, _ := c.ExportedMemories()["memory"].Max(); int(least) > DefaultLimits().MemoryPages {
-			t.Errorf("%s: the memory may grow to %d pages", name, least)
+		if most, capped := c.ExportedMemories()["memory"].Max(); !capped || int(most) > DefaultLimits().MemoryPages {
+			t.Errorf("%s: the memory may grow to %d pages", name, most)
 		}
 		_ = c.Close(ctx)
+	}
+}
+
+// functions is a module with functions of type () -> (), the first of which is exported as f, all of
+// them in a table.
+func functions(bodies ...[]byte) []byte {
+	var code, types, elements []byte
+	for i, b := range bodies {
+		code = append(append(appendU32(code, uint32(len(b)+1)), 0), b...)
+		types, elements = append(types, 0), append(elements, byte(i))
+	}
+	n := byte(len(bodies))
+	return join(sec(secType, 1, 0x60, 0, 0), sec(secFunction, append([]byte{n}, types...)...),
+		sec(secTable, 1, 0x70, 0, n), sec(secExport, 1, 1, 'f', 0, 0),
+		sec(secElement, append([]byte{1, 0, 0x41, 0, 0x0b, n}, elements...)...),
+		sec(secCode, append([]byte{n}, code...)...))
+}
+
+// However functions call each other, endless recursion ends by the depth; and what a call took of the
+// depth it gives back.
+func TestDepth(t *testing.T) {
+	call := func(f byte) []byte { return []byte{0x10, f, 0x0b} }
+	indirect := func(f byte) []byte { return []byte{0x41, f, 0x11, 0, 0, 0x0b} }
+	leaf := []byte{0x0b}
+	for name, c := range map[string]struct {
+		code    []byte
+		endless bool
+	}{
+		"itself":                {functions(call(0)), true},
+		"two":                   {functions(call(1), call(0)), true},
+		"three, entered late":   {functions(call(1), call(2), call(3), call(1)), true},
+		"two circles":           {functions([]byte{0x10, 1, 0x10, 2, 0x0b}, []byte{0x10, 2, 0x0b}, []byte{0x10, 1, 0x0b}), true},
+		"through a table":       {functions(indirect(0)), true},
+		"two through a table":   {functions(indirect(1), call(0)), true},
+		"after a leaf":          {functions([]byte{0x10, 1, 0x10, 0, 0x0b}, leaf), true},
+		"a chain":               {functions(call(1), call(2), call(3), leaf), false},
+		"a chain through table": {functions(indirect(1), call(2), indirect(3), leaf), false},
+		"the same twice":        {functions([]byte{0x10, 1, 0x10, 1, 0x0b}, call(2), leaf), false},
+	} {
+		m := instantiate(t, metered(t, c.code))
+		for range 2 {
+			_, _, err := m.run()
+			depth := int32(m.mod.ExportedGlobal(DepthExport).Get())
+			if c.endless && (err == nil || depth >= 0) || !c.endless && (err != nil || int(depth) != DefaultLimits().CallDepth) {
+				t.Errorf("%s: %v with depth %d", name, err, depth)
+			}
+			if c.endless {
+				break
+			}
+		}
+	}
+	// A chain that is too long to be uncounted.
+	var bodies [][]byte
+	for i := range byte(100) {
+		bodies = append(bodies, call(i+1))
+	}
+	m, err := Scan(functions(append(bodies, leaf)...), DefaultLimits(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	uncounted := int64(0)
+	for i, p := range m.plan {
+		if uncounted += m.bodies[i].weight(); p.depth > 0 {
+			uncounted = 0
+		} else if uncounted > shallow {
+			t.Fatalf("function %d: %d units of depth are not counted", i, uncounted)
+		}
+	}
+}
+
+// What CallDepth allows is about a mebibyte or two of native stack, which doubles as it grows, also for
+// frames that are made to be large.
+func TestStack(t *testing.T) {
+	frame := func(n int, value func(i int) []byte, join ...byte) []byte {
+		var b []byte
+		for i := range n {
+			b = append(b, value(i)...)
+		}
+		b = append(b, 0x10, 0) // all are kept during the call
+		b = append(b, bytes.Repeat(join, n-1)...)
+		return append(b, 0x1a, 0x0b)
+	}
+	small := func(i int) []byte { return append(appendS64([]byte{0x41}, int64(i)), 0x68) }
+	vector := func(i int) []byte { return append(appendS64([]byte{0x41}, int64(i)), 0xfd, 17) }
+	for name, body := range map[string][]byte{
+		"plain": {0x10, 0, 0x0b}, "20 values": frame(20, small, 0x6e), "200 values": frame(200, small, 0x6e),
+		"20 vectors": frame(20, vector, 0xfd, 81), "200 vectors": frame(200, vector, 0xfd, 81),
+	} {
+		m := instantiate(t, metered(t, functions(body)))
+		f := m.mod.ExportedFunction("f")
+		m.fuel.Set(budget)
+		var before, after goruntime.MemStats
+		goruntime.GC()
+		goruntime.ReadMemStats(&before)
+		_, err := f.Call(context.Background())
+		goruntime.GC()
+		goruntime.ReadMemStats(&after)
+		if err == nil || int32(m.mod.ExportedGlobal(DepthExport).Get()) >= 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+		if kib := (int64(after.HeapInuse) - int64(before.HeapInuse)) >> 10; kib > 4<<10 {
+			t.Errorf("%s: the stack has %d KiB", name, kib)
+		}
+		goruntime.KeepAlive(f)
+	}
+}
+
+// A host can find and restore all that a module's code can change, unless Resettable says no.
+func TestReset(t *testing.T) {
+	module := func(body ...byte) []byte {
+		code := append([]byte{0}, body...)
+		return join(sec(secType, 1, 0x60, 0, 0), sec(secFunction, 1, 0), sec(secTable, 1, 0x70, 0, 1),
+			sec(secMemory, 1, 0, 1), sec(secGlobal, 3, 0x7f, 1, 0x41, 7, 0x0b, 0x7f, 0, 0x41, 1, 0x0b, 0x7e, 1, 0x42, 9, 0x0b),
+			sec(secExport, 1, 1, 'f', 0, 0), sec(secElement, 1, 1, 0, 1, 0), sec(secDataCount, 1),
+			sec(secCode, append(appendU32([]byte{1}, uint32(len(code))), code...)...), sec(secData, 1, 1, 1, 0))
+	}
+	for name, c := range map[string]struct {
+		code []byte
+		ok   bool
+	}{
+		"globals":     {module(0x41, 1, 0x24, 0, 0x42, 2, 0x24, 2, 0x0b), true},
+		"memory.init": {module(0x41, 0, 0x41, 0, 0x41, 1, 0xfc, 8, 0, 0, 0x0b), true},
+		"table.get":   {module(0x41, 0, 0x25, 0, 0x1a, 0x0b), true},
+		"table.size":  {module(0xfc, 16, 0, 0x1a, 0x0b), true},
+		"data.drop":   {module(0xfc, 9, 0, 0x0b), false},
+		"elem.drop":   {module(0xfc, 13, 0, 0x0b), false},
+		"table.init":  {module(0x41, 0, 0x41, 0, 0x41, 1, 0xfc, 12, 0, 0, 0x0b), false},
+		"table.copy":  {module(0x41, 0, 0x41, 0, 0x41, 1, 0xfc, 14, 0, 0, 0x0b), false},
+		"table.fill":  {module(0x41, 0, 0xd0, 0x70, 0x41, 1, 0xfc, 17, 0, 0x0b), false},
+		"table.grow":  {module(0xd0, 0x70, 0x41, 1, 0xfc, 15, 0, 0x1a, 0x0b), false},
+		"table.set":   {module(0x41, 0, 0xd0, 0x70, 0x26, 0, 0x0b), false},
+	} {
+		m, err := Scan(c.code, DefaultLimits(), nil)
+		if err != nil || m.Resettable() != c.ok {
+			t.Errorf("%s: resettable %t, %v", name, m.Resettable(), err)
+			continue
+		}
+		out, err := m.Rewrite()
+		if err != nil {
+			t.Fatal(err)
+		}
+		in := instantiate(t, out)
+		var fresh []uint64
+		list := m.MutableGlobals()
+		for _, g := range list {
+			fresh = append(fresh, in.mod.ExportedGlobal(g.Export).(api.MutableGlobal).Get())
+		}
+		if len(list) != 2 || list[0].Type != I32 || list[1].Type != I64 || fresh[0] != 7 || fresh[1] != 9 {
+			t.Errorf("%s: globals %v with %v; expected an i32 and an i64, 7 and 9", name, list, fresh)
+		}
+		if _, _, err := in.run(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if name == "globals" {
+			for i, g := range list {
+				g := in.mod.ExportedGlobal(g.Export).(api.MutableGlobal)
+				if g.Get() == fresh[i] {
+					t.Errorf("global %d was not changed", i)
+				}
+			}
+		}
+	}
+	for name, global := range map[string][]byte{
+		"v128":    append([]byte{1, 0x7b, 1, 0xfd, 12}, append(make([]byte, 16), 0x0b)...),
+		"funcref": {1, 0x70, 1, 0xd0, 0x70, 0x0b}, "externref": {1, 0x6f, 1, 0xd0, 0x6f, 0x0b},
+	} {
+		if m, err := Scan(join(sec(secGlobal, global...)), DefaultLimits(), nil); err != nil || m.Resettable() {
+			t.Errorf("a mutable %s: %v, resettable", name, err)
+		}
+	}
+}
+
+// Data segments that are joined leave the memory as those do that are not.
+func TestDataSegments(t *testing.T) {
+	seg := func(at int64, text string) []byte {
+		b := append(appendS64([]byte{0, 0x41}, at), 0x0b, byte(len(text)))
+		return append(b, text...)
+	}
+	for name, c := range map[string]struct {
+		segments [][]byte
+		want     int // segments after the rewrite
+	}{
+		"close":           {[][]byte{seg(10, "abc"), seg(13, "def"), seg(40, "ghi")}, 1},
+		"far":             {[][]byte{seg(10, "abc"), seg(46, "def")}, 2},
+		"out of order":    {[][]byte{seg(100, "abc"), seg(10, "def"), seg(60, ""), seg(80, "ghi")}, 2},
+		"overlapping":     {[][]byte{seg(10, "abcdef"), seg(12, "xy")}, 2},
+		"over a gap":      {[][]byte{seg(20, "zz"), seg(10, "abc"), seg(30, "def"), seg(21, "y")}, 4},
+		"the same place":  {[][]byte{seg(10, "abc"), seg(10, "de")}, 2},
+		"at the end":      {[][]byte{seg(65530, "abc"), seg(65533, "def"), seg(65536, "")}, 1},
+		"past the end":    {[][]byte{seg(65530, "abc"), seg(65533, "defg")}, 1},
+		"empty, past end": {[][]byte{seg(65530, "abc"), seg(65537, "")}, 1},
+		"negative offset": {[][]byte{seg(-3, "abc"), seg(5, "def")}, 2},
+	} {
+		code := join(sec(secMemory, 1, 0, 1), sec(secExport, append([]byte{1, 6}, "memory\x02\x00"...)...),
+			sec(secData, append([]byte{byte(len(c.segments))}, bytes.Join(c.segments, nil)...)...))
+		m, err := Scan(code, DefaultLimits(), nil)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		out, err := m.Rewrite()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := context.Background()
+		r := wazero.NewRuntime(ctx)
+		var memories [2][]byte
+		var errs [2]error
+		for i, b := range [][]byte{code, out} {
+			mod, err := r.InstantiateWithConfig(ctx, b, wazero.NewModuleConfig().WithName(""))
+			if errs[i] = err; err == nil {
+				memories[i], _ = mod.Memory().Read(0, mod.Memory().Size())
+			}
+		}
+		if (errs[0] == nil) != (errs[1] == nil) || !bytes.Equal(memories[0], memories[1]) {
+			t.Errorf("%s: %v, and after the rewrite %v, or another memory", name, errs[0], errs[1])
+		}
+		_ = r.Close(ctx)
+		if got := sectionCount(t, out, secData); got != c.want {
+			t.Errorf("%s: %d segments, expected %d", name, got, c.want)
+		}
+	}
+}
+
+// sectionCount is how many entries a section has.
+func sectionCount(t *testing.T, code []byte, id byte) int {
+	t.Helper()
+	r := reader{b: code, at: 8, end: len(code)}
+	for r.at < r.end {
+		got, size := r.byte(), r.u32()
+		if got == id {
+			return int(r.u32())
+		}
+		r.bytes(size)
+	}
+	return 0
+}
+
+// What the output depends on is in it, so that no cache mixes up what different versions and limits
+// made of a module.
+func TestOrigin(t *testing.T) {
+	code := oneFunction(0x41, 1, 0x0b)
+	seen := map[string]string{}
+	for name, change := range map[string]func(l *Limits){
+		"none": func(*Limits) {}, "memory": func(l *Limits) { l.MemoryPages-- },
+		"depth": func(l *Limits) { l.CallDepth-- }, "loops": func(l *Limits) { l.Loops-- },
+	} {
+		lim := DefaultLimits()
+		change(&lim)
+		m, err := Scan(code, lim, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := m.Rewrite()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if other, ok := seen[string(out)]; ok {
+			t.Errorf("limits %s and %s give the same module", name, other)
+		}
+		seen[string(out)] = name
+		if !bytes.Contains(out, fmt.Appendf(nil, "version %d ", Version)) {
+			t.Errorf("limits %s: the module does not name version %d", name, Version)
+		}
+		if mod := instantiate(t, out).mod; mod.ExportedFunction("f") == nil {
+			t.Errorf("limits %s: the module has no f", name)
+		}
 	}
 }
 
@@ -299,12 +561,28 @@ func FuzzRewrite(f *testing.F) {
 		ctx := context.Background()
 		r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter().WithMemoryLimitPages(16))
 		defer r.Close(ctx)
-		_, plain := r.CompileModule(ctx, code)
+		_, plain := r.CompileModule(ctx, withoutCustom(code))
 		_, after := r.CompileModule(ctx, out)
 		if (plain == nil) != (after == nil) {
 			t.Errorf("before the rewrite: %v; after: %v", plain, after)
 		}
 	})
+}
+
+// withoutCustom leaves out the custom sections of a module that Scan has let in: wazero reads those
+// that it knows, and the rewrite does not keep them.
+func withoutCustom(code []byte) []byte {
+	r := reader{b: code, at: 8, end: len(code)}
+	out := append([]byte(nil), code[:8]...)
+	for r.at < r.end {
+		begun := r.at
+		id := r.byte()
+		r.bytes(r.u32())
+		if id != secCustom {
+			out = append(out, code[begun:r.at]...)
+		}
+	}
+	return out
 }
 
 // BenchmarkRewrite is the whole of this package's work on a module of Go's own compiler.

@@ -33,7 +33,10 @@ const (
 	f64Global
 )
 
-const tableSize = 8
+const (
+	tableSize  = 8
+	givenTypes = 16 // at the beginning of a program's types, the second half as the first
+)
 
 // randomModule makes a valid module with the exports memory, f: (i32, i32) -> i32, and its globals.
 func randomModule(seed uint64) []byte {
@@ -49,6 +52,7 @@ func randomModule(seed uint64) []byte {
 	for range 6 {
 		p.types = append(p.types, FuncType{Params: list(p.IntN(3)), Results: list(p.IntN(4))})
 	}
+	p.types = append(p.types, p.types...) // each is given twice
 	p.funcs = []int{0}
 	for range 3 + p.IntN(6) {
 		p.funcs = append(p.funcs, p.IntN(len(p.types)))
@@ -433,7 +437,7 @@ func (p *program) callIndirect() {
 	} else {
 		p.value(I32, 1).i32(15).raw(0x71) // traps often
 	}
-	p.op(0x11, t).raw(0).drop(p.types[t].Results)
+	p.op(0x11, (t+givenTypes/2*p.IntN(2))%givenTypes).raw(0).drop(p.types[t].Results)
 }
 
 func (p *program) bulk() {

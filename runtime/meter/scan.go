@@ -85,7 +85,11 @@ func (s *scanner) module() {
 		id := s.byte()
 		if int(id) >= len(sectionNames) {
 			s.at--
-			s.fail(Unoffered, "section %d is not offered", id)
+			what := ""
+			if id == 13 {
+				what = " (tags of exceptions)"
+			}
+			s.fail(Unoffered, "section %d%s is not offered", id, what)
 		}
 		size := s.u32()
 		body := s.at
