@@ -68,6 +68,7 @@ var hostFunctions = []hostFunction{
 	{wasiModule, "fd_close", types(i32), types(i32), wasiStdio},
 	{wasiModule, "fd_seek", types(i32, i64, i32, i32), types(i32), wasiSeek},
 	{wasiModule, "fd_fdstat_get", types(i32, i32), types(i32), wasiFdstat},
+	{wasiModule, "fd_fdstat_set_flags", types(i32, i32), types(i32), wasiStdio},
 	{wasiModule, "fd_prestat_get", types(i32, i32), types(i32), wasiBadFd},
 	{wasiModule, "fd_prestat_dir_name", types(i32, i32, i32), types(i32), wasiBadFd},
 }

@@ -108,6 +108,8 @@ func TestHostWrites(t *testing.T) {
 		{"args_sizes_get", []uint64{at, at + 4}, nil, make([]byte, 8), wasiOK},
 		{"fd_fdstat_get", []uint64{1, at}, nil, append([]byte{2}, make([]byte, 23)...), wasiOK},
 		{"fd_fdstat_get", []uint64{3, at}, nil, nil, wasiBADF},
+		{"fd_fdstat_set_flags", []uint64{1, 4}, nil, nil, wasiOK},
+		{"fd_fdstat_set_flags", []uint64{3, 4}, nil, nil, wasiBADF},
 		{"fd_write", []uint64{2, 8192, 1, at}, []byte("\x08\x20\x00\x00\x03\x00\x00\x00abc"), []byte{3, 0, 0, 0}, wasiOK},
 		{"fd_write", []uint64{5, 8192, 1, at}, nil, nil, wasiBADF},
 		{"fd_write", []uint64{1, 8192, 65, at}, nil, nil, wasiINVAL},

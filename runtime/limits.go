@@ -34,7 +34,7 @@ type Limits struct {
 func DefaultLimits() Limits {
 	return Limits{
 		Module:    meter.DefaultLimits(),
-		EventFuel: 1_000_000, SliceFuel: 1_500_000, InitFuel: 10_000_000,
+		EventFuel: 1_750_000, SliceFuel: 1_750_000, InitFuel: 7_000_000,
 		PayloadBytes: 16 << 10, OutputBytes: 1 << 20, LogLineBytes: 1 << 10, LogRate: 10,
 		ManifestBytes: 64 << 10, Waiting: 1024, Rules: 1000, Versions: 1000,
 		Quarantine: QuarantineLimits{InRow: 20, Percent: 10, Wait: time.Second,

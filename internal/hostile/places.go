@@ -45,7 +45,7 @@ func places() []Module {
 				attack: "unreachable"}, trap),
 		fails("slow-start", "cannot be reset, spends nearly all of the fuel in _initialize, and traps",
 			guest{tables: []string{"funcref 1"}, initialize: "i32.const 0 ref.null func table.set 0 " +
-				burn(9_000_000), attack: "unreachable"}, trap),
+				burn(6_000_000), attack: "unreachable"}, trap),
 		nestedFields("fields-in-fields", "60 fields that lie in one another, each with all of the next",
 			guest{}, no),
 		nestedFields("fields-in-fields-taken", "the same, and it grows its memory for all of them",

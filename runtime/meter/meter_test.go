@@ -547,6 +547,9 @@ func FuzzRewrite(f *testing.F) {
 	}
 	f.Add(oneFunction(0x03, 0x40, 0x0c, 0, 0x0b, 0x41, 0, 0x0b))
 	f.Add(oneFunction(0x41, 0, 0x40, 0, 0x0f, 0x0b))
+	for seed := range uint64(10) {
+		f.Add(randomModule(seed))
+	}
 	f.Fuzz(func(t *testing.T, code []byte) {
 		lim := DefaultLimits()
 		lim.ModuleBytes, lim.LocalsPerFunction, lim.MemoryPages = 20_000, 100, 16

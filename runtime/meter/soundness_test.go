@@ -107,7 +107,81 @@ func checkSound(t testing.TB, seed uint64, args ...uint64) (plain, got outcome) 
 	return plain, got
 }
 
+// unweighted lets each instruction cost 1 until the test ends, so that no undercharge hides behind what
+// others cost more than that.
+func unweighted(t testing.TB) {
+	before := costs
+	t.Cleanup(func() { costs = before })
+	for op, c := range costs {
+		costs[op] = min(c, 1)
+	}
+}
+
+// Where charges are moved or put together they are exact for programs that run all that they have: for
+// each the fuel is the number of instructions that run, and of functions that return.
+func TestExact(t *testing.T) {
+	unweighted(t)
+	nops := func(n int) []byte { return bytes.Repeat([]byte{opNop}, n) }
+	// Types 0 and 1 are () -> (), type 2 is (i32) -> (). The first function is f, all are in a table.
+	module := func(bodies ...[]byte) []byte {
+		var code, types, elements []byte
+		for i, b := range bodies {
+			b = append([]byte{1, 2, 0x7f}, b...)
+			code = append(appendU32(code, uint32(len(b))), b...)
+			types, elements = append(types, 0), append(elements, byte(i))
+		}
+		n := byte(len(bodies))
+		return join(sec(secType, 3, 0x60, 0, 0, 0x60, 0, 0, 0x60, 1, 0x7f, 0),
+			sec(secFunction, append([]byte{n}, types...)...), sec(secTable, 1, 0x70, 0, n),
+			sec(secMemory, 1, 0, 1), sec(secExport, 1, 1, 'f', 0, 0), sec(secElement, append([]byte{1, 0, 0x41, 0, 0x0b, n}, elements...)...),
+			sec(secCode, append([]byte{n}, code...)...))
+	}
+	leaf := append(nops(10), 0x0b)
+	segments := func(first byte, segments ...[]byte) []byte {
+		n := byte(len(segments))
+		b := append([]byte{0x41, first, 0x21, 0, 0x03, 0x40}, bytes.Repeat([]byte{0x02, 0x40}, int(n))...)
+		b = append(append(b, 0x20, 0, 0x0e, n), 0)
+		for i := byte(1); i <= n; i++ {
+			b = append(b, min(i, n-1))
+		}
+		for _, s := range segments {
+			b = append(append(b, 0x0b), s...)
+		}
+		return append(b, 0x0b, 0x0b)
+	}
+	for name, c := range map[string]struct {
+		code    []byte
+		returns int64
+		over    int64 // what is charged for nothing
+	}{
+		"quiet":               {module([]byte{0x10, 1, 0x10, 1, 0x0b}, leaf), 3, 0},
+		"quiet in a loop":     {module([]byte{0x41, 3, 0x21, 0, 0x03, 0x40, 0x10, 1, 0x20, 0, 0x41, 1, 0x6b, 0x22, 0, 0x0d, 0, 0x0b, 0x0b}, leaf), 4, 0},
+		"quiet through table": {module([]byte{0x41, 1, 0x11, 0, 0, 0x0b}, leaf), 2, 0},
+		"the same type":       {module([]byte{0x41, 1, 0x11, 1, 0, 0x0b}, leaf), 2, 0},
+		"another type":        {module([]byte{0x10, 1, 0x02, 0x40, 0x0c, 0, 0x41, 0, 0x41, 1, 0x11, 2, 0, 0x0b, 0x0b}, leaf), 2, 4 - 1},
+		"large is not quiet":  {module([]byte{0x10, 1, 0x0b}, append(nops(200), 0x0b)), 2, 0},
+		"one after another":   {module(segments(0, nops(5), nops(6), nops(7))), 1, 0},
+		"large segments":      {module(segments(0, nops(500), nops(6), nops(700))), 1, 0},
+		"too many small ones": {module(segments(0, nops(100), nops(100), nops(100), nops(100))), 1, 0},
+		// Segments that do not run into each other: only the longest way is paid for.
+		"a way for each": {module(segments(1, append(nops(5), 0x0f), append(nops(30), 0x0f), append(nops(7), 0x0f))), 1, 0},
+		// From the first to the third by a branch of its own: all of them may run in one turn.
+		"a branch": {module(segments(0, append(nops(20), 0x0c, 1), []byte{0x0f}, append(nops(30), 0x0f))), 1, 1},
+		// The second segment is the next of the first one, after its inner block.
+		"through a block": {module(segments(0, append(append([]byte{0x02, 0x40, 0x41, 0, 0x0d, 0}, nops(9)...), 0x0b), nops(20))), 1, 0},
+	} {
+		r := wazero.NewRuntime(context.Background())
+		exact := outcomeOf(t, r, counted(c.code), 0)
+		got := outcomeOf(t, r, metered(t, c.code), budget)
+		if want := exact.counted + c.returns + c.over; exact.fault != "" || got.fuel != want {
+			t.Errorf("%s: %d units of fuel, fault %q; expected %d", name, got.fuel, exact.fault, want)
+		}
+		_ = r.Close(context.Background())
+	}
+}
+
 func TestSound(t *testing.T) {
+	unweighted(t)
 	faults, fuel, executed := map[string]int{}, int64(0), int64(0)
 	for seed := range uint64(100) {
 		plain, got := checkSound(t, seed, seed*7919%1000, seed&1)
