@@ -68,7 +68,7 @@ func TestOrder(t *testing.T) {
 	if int64(byUDP) != taken || taken < datagrams/10 {
 		t.Errorf("%d verdicts for %d events by UDP, of %d sent", byUDP, taken, datagrams)
 	}
-	if len(o.versions) != 2 || o.generations < rounds/2 {
+	if len(o.versions) != 2 || o.generations < rounds/4 { // a busy machine swaps less often
 		t.Errorf("versions %v in %d generations: the rule was not swapped meanwhile", o.versions,
 			o.generations)
 	}

@@ -91,7 +91,7 @@ func everything(t *testing.T) map[string]string {
 		"events.body_bytes":               "16KiB",
 		"rules.event_fuel":                "2000000",
 		"rules.slice_fuel":                "3000000",
-		"rules.init_fuel":                 "7000000",
+		"rules.init_fuel":                 "6000000",
 		"rules.module_bytes":              "64KiB",
 		"rules.memory_pages":              "200",
 		"rules.max_rules":                 "3",
@@ -477,7 +477,7 @@ func (s *secured) checkFields() {
 func (s *secured) checkLimits() {
 	s.t.Helper()
 	want := runtime.DefaultLimits()
-	want.EventFuel, want.SliceFuel, want.InitFuel = 2_000_000, 3_000_000, 7_000_000
+	want.EventFuel, want.SliceFuel, want.InitFuel = 2_000_000, 3_000_000, 6_000_000
 	want.Module.ModuleBytes, want.Module.MemoryPages = 64<<10, 200
 	want.Rules, want.Versions, want.Waiting = 3, 2, 77
 	want.PayloadBytes, want.OutputBytes = 2<<10, 8<<10
