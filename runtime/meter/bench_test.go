@@ -35,8 +35,8 @@ func newForm(b *testing.B, ctx context.Context, name string, config wazero.Runti
 	return f
 }
 
-// compared times a body in several forms in turn, so that what else the machine does falls on all of
-// them alike, and returns the least time that each took for a call.
+// compared times a body in several forms in turn, so that what else the machine does falls on all
+// of them alike, and returns the least time that each took for a call.
 func compared(b *testing.B, forms []form, body body0, rounds int, long time.Duration) []float64 {
 	timed := func(call func() (uint64, error), n int) time.Duration {
 		begun := time.Now()
@@ -79,8 +79,8 @@ func fuelOf(b *testing.B, code []byte, body body0) (fuel, executed float64) {
 	return float64(budget - int64(metered.fuel.Get())), float64(count.Get())
 }
 
-// BenchmarkOverhead prints what metering costs each body, what wazero's own time limit would cost, and
-// how many units of fuel are charged for an instruction that runs.
+// BenchmarkOverhead prints what metering costs each body, what wazero's own time limit would cost,
+// and how many units of fuel are charged for an instruction that runs.
 func BenchmarkOverhead(b *testing.B) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 	defer cancel()

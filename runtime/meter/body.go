@@ -119,8 +119,9 @@ func (s *scanner) codeEntry() {
 	s.m.bodies = append(s.m.bodies, b)
 }
 
-// easy fails if the body has what takes the compiler time, and memory, with the square of its number:
-// blocks and branches, loops in each other, and locals whose values it must follow through all those.
+// easy fails if the body has what takes the compiler time, and memory, with the square of its
+// number: blocks and branches, loops in each other, and locals whose values it must follow through
+// all those.
 func (s *scanner) easy(w *walker) {
 	locals := w.b.locals + 2 // the rewrite adds some
 	for _, c := range []struct {
@@ -138,9 +139,9 @@ func (s *scanner) easy(w *walker) {
 	}
 }
 
-// weight is what one frame takes of the depth, in units of about 64 bytes. The compiler gives a place
-// of its own to each value that it keeps during a call, so what that may come to depends on the size
-// of the body; the values of vector instructions take more.
+// weight is what one frame takes of the depth, in units of about 64 bytes. The compiler gives a
+// place of its own to each value that it keeps during a call, so what that may come to depends on
+// the size of the body; the values of vector instructions take more.
 func (b *body) weight() int64 {
 	perUnit := 64
 	if b.vectors {

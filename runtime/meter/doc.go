@@ -1,7 +1,7 @@
 // Package meter checks untrusted WebAssembly modules and adds a budget to them. It is pure: bytes
 // in, bytes out.
 //
-//	m, err := meter.Scan(code, meter.DefaultLimits(), imports) // *meter.Error: what is refused, and where
+//	m, err := meter.Scan(code, meter.DefaultLimits(), imports) // *meter.Error: what, and where
 //	metered, err := m.Rewrite()
 //	// compile metered, set the global FuelExport to a budget, call, read it again
 //
@@ -14,25 +14,27 @@
 // # Fuel
 //
 // Each instruction costs at least one unit of fuel; those that may take much longer cost more, see
-// costs. A body is cut into regions, and a region's whole cost is taken from the fuel before anything
-// of it runs; the guest traps when the fuel falls below zero. The regions are the function, inner
-// loops apart, charged at its entry, and each loop, inner loops apart, charged at its beginning and so
-// at every turn. In one turn no instruction runs twice without passing the beginning again, so what
-// was charged is never below what was executed. It depends on nothing but the module and its input, so
-// it is the same on every machine, and it only falls. Instructions whose work depends on a length
-// (memory.fill and its like) are charged for that before they run.
+// costs. block, loop and end cost nothing, since nothing runs for them. A body is cut into regions,
+// and a region's whole cost is taken from the fuel before anything of it runs; the guest traps when
+// the fuel falls below zero. The regions are the function, inner loops apart, charged at its entry,
+// and each loop, inner loops apart, charged at its beginning and so at every turn. In one turn no
+// instruction runs twice without passing the beginning again, so what was charged is never below
+// what was executed. It depends on nothing but the module and its input, so it is the same on every
+// machine, and it only falls. Instructions whose work depends on a length (memory.fill and its
+// like) are charged for that before they run.
 //
 // Where that would be dear, charges are moved to an earlier place, never to a later one:
 //   - small loops are repeated, so that one charge is for several turns;
 //   - small functions that call nothing are paid for by their callers;
-//   - where a loop begins with a br_table to what follows, as all functions that Go's compiler makes, each
-//     of the targets is a region of its own, and the small ones are charged with the turn.
+//   - where a loop begins with a br_table to what follows, as in all functions that Go's compiler
+//     makes, each of the targets is a region of its own, and small ones are charged with the turn.
 //
 // # Depth
 //
-// Depth falls by a weight for a function's frame while it runs. It is counted in functions that call
-// through a table, in at least one of each circle of functions that call each other, and where frames
-// would add up; the weight of a function that counts has room for those that it calls and that do not.
+// Depth falls by a weight for a function's frame while it runs. It is counted in functions that
+// call through a table, in at least one of each circle of functions that call each other, and where
+// frames would add up; the weight of a function that counts has room for those that it calls and
+// that do not.
 //
 // All functions may be called from any goroutine.
 package meter

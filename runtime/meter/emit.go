@@ -97,9 +97,9 @@ func (e *emitter) plain(at, to int) {
 	e.write(e.code[at:to]...)
 }
 
-// loop writes the loop at an offset, with that cost of a turn, and returns the offset of what follows.
-// If no other function runs in it, the fuel is kept in a local, since a global would be loaded anew at
-// each turn.
+// loop writes the loop at an offset, with that cost of a turn, and returns the offset of what
+// follows. If no other function runs in it, the fuel is kept in a local, since a global would be
+// loaded anew at each turn.
 func (e *emitter) loop(at int, cost uint32, l *loop) int {
 	before := e.current
 	if !l.calls && !before {
@@ -143,8 +143,8 @@ func (e *emitter) copies(cost uint32, l *loop) int {
 //	  end
 //	end
 //
-// A branch to the loop's beginning comes to the end of its copy's block, and so to the next copy. What
-// the last turns did not need is not given back: fuel only falls.
+// A branch to the loop's beginning comes to the end of its copy's block, and so to the next copy.
+// What the last turns did not need is not given back: fuel only falls.
 func (e *emitter) repeat(at int, cost uint32, l *loop, n int) {
 	e.write(opBlock, noResult)
 	e.write(e.code[at:l.body]...)

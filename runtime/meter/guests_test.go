@@ -45,7 +45,8 @@ func guests(t testing.TB) map[string][]byte {
 	return list
 }
 
-// guestImports are what the guests import: functions of the ABI and WASI, and those of a Rego policy.
+// guestImports are what the guests import: functions of the ABI and WASI, and those of a Rego
+// policy.
 func guestImports() []Import {
 	f := func(module, name, params string, result bool) Import {
 		var t FuncType

@@ -88,7 +88,7 @@ type Limits struct {
 	DataSegments      int
 	ElementSegments   int
 	Elements          int // of all segments together
-	Points            int // of all functions together: loops, returns, calls, instructions with a length
+	Points            int // loops, returns, calls, instructions with a length, of all functions
 	NameBytes         int
 	CallDepth         int // units of about 64 bytes of native stack
 
@@ -219,8 +219,8 @@ func (m *Module) HasMemory() bool {
 func (m *Module) MutableGlobals() []Global { return m.mutable }
 
 // Resettable reports whether an instance's memory and mutable globals are all that its code can
-// change and a host can restore: no instruction changes a table or drops a segment, and each mutable
-// global has a number type of 32 or 64 bits.
+// change and a host can restore: no instruction changes a table or drops a segment, and each
+// mutable global has a number type of 32 or 64 bits.
 func (m *Module) Resettable() bool {
 	for _, g := range m.mutable {
 		if g.Type == V128 || g.Type == FuncRef || g.Type == ExternRef {

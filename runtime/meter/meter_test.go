@@ -223,8 +223,8 @@ func TestEndless(t *testing.T) {
 	}
 }
 
-// Every way out of a function gives its depth back: falling off the end, return, and a branch to the
-// outermost label, also out of nested blocks.
+// Every way out of a function gives its depth back: falling off the end, return, and a branch to
+// the outermost label, also out of nested blocks.
 func TestDepthIsGivenBack(t *testing.T) {
 	leafAnd := func(body ...byte) []byte {
 		// Function 0 is f: () -> i32, function 1 a leaf of the same type.
@@ -271,8 +271,8 @@ func TestGuests(t *testing.T) {
 	}
 }
 
-// functions is a module with functions of type () -> (), the first of which is exported as f, all of
-// them in a table.
+// functions is a module with functions of type () -> (), the first of which is exported as f, all
+// of them in a table.
 func functions(bodies ...[]byte) []byte {
 	var code, types, elements []byte
 	for i, b := range bodies {
@@ -286,8 +286,8 @@ func functions(bodies ...[]byte) []byte {
 		sec(secCode, append([]byte{n}, code...)...))
 }
 
-// However functions call each other, endless recursion ends by the depth; and what a call took of the
-// depth it gives back.
+// However functions call each other, endless recursion ends by the depth; and what a call took of
+// the depth it gives back.
 func TestDepth(t *testing.T) {
 	call := func(f byte) []byte { return []byte{0x10, f, 0x0b} }
 	indirect := func(f byte) []byte { return []byte{0x41, f, 0x11, 0, 0, 0x0b} }
@@ -338,8 +338,8 @@ func TestDepth(t *testing.T) {
 	}
 }
 
-// What CallDepth allows is about a mebibyte or two of native stack, which doubles as it grows, also for
-// frames that are made to be large.
+// What CallDepth allows is about a mebibyte or two of native stack, which doubles as it grows, also
+// for frames that are made to be large.
 func TestStack(t *testing.T) {
 	frame := func(n int, value func(i int) []byte, join ...byte) []byte {
 		var b []byte

@@ -68,10 +68,10 @@ var vectorReserved = [256]bool{154: true, 162: true, 165: true, 166: true, 175: 
 	178: true, 179: true, 180: true, 187: true, 194: true, 197: true, 198: true, 207: true, 208: true,
 	210: true, 211: true, 212: true, 226: true, 238: true}
 
-// costs are the units of fuel for the instructions of one byte. Most take a third of a nanosecond and
-// cost 1. What may take much longer costs more, so that fuel bounds the time. Measured here: a load that
-// misses the caches 87 ns, a product or quotient of tiny numbers 35 ns, a division of integers 4 ns,
-// a call through a table 2 ns, memory.grow, which leaves the compiled code, 25 ns.
+// costs are the units of fuel for the instructions of one byte. Most take a third of a nanosecond
+// and cost 1. What may take much longer costs more, so that fuel bounds the time. Measured here: a
+// load that misses the caches 87 ns, a product or quotient of tiny numbers 35 ns, a division of
+// integers 4 ns, a call through a table 2 ns, memory.grow, which leaves the compiled code, 25 ns.
 var costs = func() (c [256]uint8) {
 	for op := range c {
 		switch {
@@ -100,8 +100,8 @@ const (
 	bulkCost  = 16  // of an instruction with a length, to which that is added
 	growCost  = 128 // of one that lengthens a memory or table
 
-	// Costs of lengths, as shifts of them: a copy moves at least 8 bytes in the time of one unit; a page
-	// is zeroed in that of 4,096. An element of a table costs 1.
+	// Costs of lengths, as shifts of them: a copy moves at least 8 bytes in the time of one unit; a
+	// page is zeroed in that of 4,096. An element of a table costs 1.
 	copyShift = 3
 	growShift = 12
 )

@@ -9,8 +9,9 @@ import (
 const countExport = "count"
 
 // counted is the module with a counter of the instructions that run: each straight run of them adds
-// its length where it begins. It has a reader of its own, so that it shares no error with the package
-// that it is the judge of. Blocks, loops, else and end are no instructions: nothing runs for them.
+// its length where it begins. It has a reader of its own, so that it shares no error with the
+// package that it is the judge of. Blocks, loops, else and end are no instructions: nothing runs
+// for them.
 func counted(code []byte) []byte {
 	c := counter{code: code, at: 8}
 	out := append([]byte(nil), code[:8]...)

@@ -88,8 +88,8 @@ func (b *body) joinSegments() {
 }
 
 // planDepth decides which functions count their depth: at least one on each way that leads back to
-// its beginning, each that calls through a table, and each that would use too much with those that it
-// calls.
+// its beginning, each that calls through a table, and each that would use too much with those that
+// it calls.
 func (m *Module) planDepth(list []plan) {
 	n := len(list)
 	d := depths{m: m, seen: make([]bool, n), need: make([]int64, n), counted: make([]bool, n)}

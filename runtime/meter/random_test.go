@@ -6,10 +6,10 @@ import (
 	"slices"
 )
 
-// Random programs. A program has functions of several signatures that call each other, also through a
-// table, a memory of one page, a second one to grow, and four globals. All loops count their turns down
-// and all functions the global gas, so each program ends; by a trap or without. Floats are computed but
-// only compared and cut to integers, since the bits of a NaN are not fixed.
+// Random programs. A program has functions of several signatures that call each other, also through
+// a table, a memory of one page, a second one to grow, and four globals. All loops count their
+// turns down and all functions the global gas, so each program ends; by a trap or without. Floats
+// are computed but only compared and cut to integers, since the bits of a NaN are not fixed.
 type program struct {
 	*rand.Rand
 	types   []FuncType // of blocks and functions
@@ -460,8 +460,8 @@ func (p *program) bulk() {
 	}
 }
 
-// dispatch writes what Go's compiler makes of a function: a loop around a br_table to segments, each of
-// which may run into the next, leave, or choose the next and go round.
+// dispatch writes what Go's compiler makes of a function: a loop around a br_table to segments,
+// each of which may run into the next, leave, or choose the next and go round.
 func (p *program) dispatch() {
 	if p.unused == 0 {
 		return

@@ -157,8 +157,8 @@ func TestSections(t *testing.T) {
 	}
 }
 
-// LEB128 numbers may be longer than they need to be, but not than their bits need, and what is left over
-// of their last byte must be zeros, or the sign.
+// LEB128 numbers may be longer than they need to be, but not than their bits need, and what is left
+// over of their last byte must be zeros, or the sign.
 func TestNumbers(t *testing.T) {
 	zeros := func(n int, last byte) []byte { return append(bytes.Repeat([]byte{0x80}, n), last) }
 	ones := func(n int, last byte) []byte { return append(bytes.Repeat([]byte{0xff}, n), last) }

@@ -16,10 +16,11 @@ type rewriter struct {
 	depth  uint32         // index of the depth global
 }
 
-// Rewrite returns the module with fuel and depth counted, its memory and tables capped by the limits,
-// and without its custom sections. All indexes of the module stay as they were.
+// Rewrite returns the module with fuel and depth counted, its memory and tables capped by the
+// limits, and without its custom sections. All indexes of the module stay as they were.
 func (m *Module) Rewrite() ([]byte, error) {
-	w := &rewriter{Module: m, typeOf: map[string]int{}, fuel: uint32(m.globals), depth: uint32(m.globals) + 1}
+	w := &rewriter{Module: m, typeOf: map[string]int{}, fuel: uint32(m.globals),
+		depth: uint32(m.globals) + 1}
 	code := w.bodies() // first, since it may append types
 	w.out = make([]byte, 0, len(m.code)+len(code)/2+1024)
 	w.out = append(w.out, m.code[:8]...)
@@ -42,8 +43,8 @@ func (m *Module) Rewrite() ([]byte, error) {
 	return w.out, nil
 }
 
-// origin is a custom section's content that says what made the module. Whoever keeps compiled modules
-// by a hash of their bytes then keeps apart what different versions and limits made.
+// origin is a custom section's content that says what made the module. Whoever keeps compiled
+// modules by a hash of their bytes then keeps apart what different versions and limits made.
 func (w *rewriter) origin() []byte {
 	text := fmt.Sprintf("version %d %+v", Version, w.limits)
 	return append(append([]byte{byte(len(originName))}, originName...), text...)
@@ -114,8 +115,8 @@ func (w *rewriter) globalSection() {
 }
 
 func (w *rewriter) exportSection() {
-	more := append([]Global{{Export: FuelExport, index: w.fuel}, {Export: DepthExport, index: w.depth}},
-		w.mutable...)
+	more := append([]Global{{Export: FuelExport, index: w.fuel},
+		{Export: DepthExport, index: w.depth}}, w.mutable...)
 	b := w.entries(secExport, len(more))
 	for _, g := range more {
 		b = appendU32(b, uint32(len(g.Export)))
@@ -129,9 +130,10 @@ func (w *rewriter) exportSection() {
 // mergeGap is the most bytes between two data segments that become one.
 const mergeGap = 32
 
-// dataSection joins data segments that lie close to each other, since wazero takes 50 ns for each at
-// every instantiation, and Go's compiler makes 20,000. If an instruction may name one, or two overlap,
-// they stay as they were; else their order is of no influence, and what is between them is zero.
+// dataSection joins data segments that lie close to each other, since wazero takes 50 ns for each
+// at every instantiation, and Go's compiler makes 20,000. If an instruction may name one, or two
+// overlap, they stay as they were; else their order is of no influence, and what is between them is
+// zero.
 func (w *rewriter) dataSection() {
 	list := slices.Clone(w.data)
 	slices.SortStableFunc(list, func(a, b dataSegment) int { return cmp.Compare(a.offset, b.offset) })

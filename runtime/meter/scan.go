@@ -271,8 +271,8 @@ func (s *scanner) globalEntry() {
 	s.m.globals++
 }
 
-// constant reads an initialiser: one constant instruction and the end. It returns the value if that is
-// an i32.
+// constant reads an initialiser: one constant instruction and the end. It returns the value if that
+// is an i32.
 func (s *scanner) constant() (v int32) {
 	switch op := s.byte(); op {
 	case 0x41:
@@ -372,7 +372,8 @@ func (s *scanner) elementEntry() {
 	}
 	if length >= 0 && offset+int64(n) > length {
 		s.at = at
-		s.fail(BadIndex, "an element segment ends at %d: its table has %d entries", offset+int64(n), length)
+		s.fail(BadIndex, "an element segment ends at %d: its table has %d entries", offset+int64(n),
+			length)
 	}
 }
 

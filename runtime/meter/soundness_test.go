@@ -71,8 +71,8 @@ func (o outcome) String() string {
 }
 
 // checkSound fails if the rewritten program does not do what it did before, or if its fuel is below
-// what an exact count of the instructions that run says, or not the same at each run. It returns how
-// the program ended.
+// what an exact count of the instructions that run says, or not the same at each run. It returns
+// how the program ended.
 func checkSound(t testing.TB, seed uint64, args ...uint64) (plain, got outcome) {
 	t.Helper()
 	ctx := context.Background()
@@ -107,8 +107,8 @@ func checkSound(t testing.TB, seed uint64, args ...uint64) (plain, got outcome) 
 	return plain, got
 }
 
-// unweighted lets each instruction cost 1 until the test ends, so that no undercharge hides behind what
-// others cost more than that.
+// unweighted lets each instruction cost 1 until the test ends, so that no undercharge hides behind
+// what others cost more than that.
 func unweighted(t testing.TB) {
 	before := costs
 	t.Cleanup(func() { costs = before })
@@ -117,8 +117,8 @@ func unweighted(t testing.TB) {
 	}
 }
 
-// Where charges are moved or put together they are exact for programs that run all that they have: for
-// each the fuel is the number of instructions that run, and of functions that return.
+// Where charges are moved or put together they are exact for programs that run all that they have:
+// for each the fuel is the number of instructions that run, and of functions that return.
 func TestExact(t *testing.T) {
 	unweighted(t)
 	nops := func(n int) []byte { return bytes.Repeat([]byte{opNop}, n) }

@@ -296,7 +296,8 @@ func (w *walker) memarg() {
 	w.u32()
 }
 
-// bulk reads an instruction with prefix 0xfc and returns its cost; for its number's length see vector.
+// bulk reads an instruction with prefix 0xfc and returns its cost; for its number's length see
+// vector.
 func (w *walker) bulk(at int) uint32 {
 	op := w.u32()
 	if w.at-at != 2 {
@@ -345,8 +346,8 @@ func (w *walker) bulk(at int) uint32 {
 	return costOfBulk(op)
 }
 
-// vector reads an instruction with prefix 0xfd and returns its cost. Its number must not be longer than
-// needed: decoders that take the first byte alone would read other instructions than we do.
+// vector reads an instruction with prefix 0xfd and returns its cost. Its number must not be longer
+// than needed: decoders that take the first byte alone would read other instructions than we do.
 func (w *walker) vector(at int) uint32 {
 	op := w.u32()
 	if n := w.at - at - 1; n > 2 || n == 2 && op < 0x80 {
