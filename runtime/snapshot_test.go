@@ -126,6 +126,7 @@ func BenchmarkInstance(b *testing.B) {
 		b.Run(name+"/reset", func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
+				in.fuel.Set(1 << 40)
 				if _, err := in.input(4096); err != nil { // touches the stack and the place
 					b.Fatal(err)
 				}
