@@ -99,8 +99,8 @@ func (b *breaker) success(n int) {
 // quiet reports whether no failure is in the window any more.
 func (b *breaker) quiet() bool {
 	newest := uint64(0)
-	for _, at := range b.failed {
-		newest = max(newest, at)
+	if len(b.failed) > 0 {
+		newest = b.failed[b.last]
 	}
 	return b.count-newest >= quarantineWindow
 }

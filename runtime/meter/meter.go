@@ -196,9 +196,6 @@ const (
 	kindGlobal
 )
 
-// Imports lists what the module imports.
-func (m *Module) Imports() []Import { return m.imports }
-
 // Func returns the signature of an exported function.
 func (m *Module) Func(name string) (FuncType, bool) {
 	e, ok := m.exports[name]
@@ -228,12 +225,4 @@ func (m *Module) Resettable() bool {
 		}
 	}
 	return m.fixed
-}
-
-// MemoryPages are the memory's first size and its largest, in pages of 64 KiB.
-func (m *Module) MemoryPages() (least, most int) {
-	if m.memory == nil {
-		return 0, 0
-	}
-	return int(m.memory.min), int(m.memory.max)
 }
