@@ -51,13 +51,18 @@ func (b *Bus) ShardOf(key []byte) int {
 	if len(b.rings) == 1 {
 		return 0
 	}
-	// FNV-1a, then a multiplication that takes the shard from the high bits, where it mixes best.
+	return int(uint64(Spread(key)) * uint64(len(b.rings)) >> 32)
+}
+
+// Spread is the hash of a key that decides its shard: Spread * shards >> 32. It is the same in every
+// run, so what was kept for a key can go to the key's shard when there are other shards.
+func Spread(key []byte) uint32 {
+	// FNV-1a, then a multiplication, since its high bits mix best.
 	h := uint64(14695981039346656037)
 	for _, c := range key {
 		h = (h ^ uint64(c)) * 1099511628211
 	}
-	h *= 0x9E3779B97F4A7C15
-	return int((h >> 32) * uint64(len(b.rings)) >> 32)
+	return uint32(h * 0x9E3779B97F4A7C15 >> 32)
 }
 
 // Close closes all rings: what was taken will still be drained, what comes later gets ErrClosed.

@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync"
 
 	"github.com/go-chi/chi/v5"
 
@@ -46,6 +47,7 @@ type Engine interface {
 	Test(context.Context, runtime.RuleName, runtime.VersionNumber, []runtime.TestEvent,
 		*runtime.RuleConfig) ([]runtime.TestVerdict, error)
 	Audit(runtime.RuleName, int) ([]runtime.Audit, error)
+	Logs(runtime.RuleName) (*runtime.Logs, error)
 }
 
 // Config is what an API is made of. All fields are required, but for OpenMetrics, Log and the
@@ -75,6 +77,9 @@ type API struct {
 	c      Config
 	routes []Route
 	ids    requestIDs
+
+	stopping chan struct{} // closed when streams are to end
+	stopOnce sync.Once
 	http.Handler
 }
 
@@ -91,7 +96,7 @@ func New(c Config) *API {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
-	a := &API{c: c, ids: newRequestIDs()}
+	a := &API{c: c, ids: newRequestIDs(), stopping: make(chan struct{})}
 	a.routes = a.table()
 	r := chi.NewRouter()
 	r.NotFound(a.notFound)
@@ -100,7 +105,7 @@ func New(c Config) *API {
 		route := &a.routes[i]
 		h := c.Guard.Require(route.Role, a.checked(route))
 		r.Method(route.Method, route.Pattern, h)
-		if route.Method == http.MethodGet && route.Pattern != tailPattern { // which never ends
+		if route.Method == http.MethodGet && !route.endless() {
 			r.Method(http.MethodHead, route.Pattern, h)
 		}
 	}
@@ -108,5 +113,6 @@ func New(c Config) *API {
 	return a
 }
 
-// Routes is the table, for tests and documents. A HEAD goes with each GET but the tail's.
+// Routes is the table, for tests and documents. A HEAD goes with each GET but those whose answers
+// have no end.
 func (a *API) Routes() []Route { return slices.Clone(a.routes) }

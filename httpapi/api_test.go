@@ -27,6 +27,8 @@ func sample(r Route) request {
 	path := strings.NewReplacer("{name}", "x", "{n}", "1").Replace(r.Pattern)
 	q := request{method: r.Method, path: path}
 	switch {
+	case r.Pattern == logsPattern:
+		q.path += "?follow=false" // else it has no end
 	case strings.HasSuffix(r.Pattern, "/test"):
 		q.body = `[{"a":1}]`
 	case strings.HasSuffix(r.Pattern, "/activate"):
@@ -159,6 +161,7 @@ func TestWrongRoutesAndMethods(t *testing.T) {
 		{"POST", "/livez", 405, "GET, HEAD"},
 		{"GET", "/v1/events", 405, "POST"},
 		{"HEAD", "/v1/tail", 405, "GET"},
+		{"HEAD", "/v1/rules/x/logs", 405, "GET"},
 		{"POST", "/v1/rules/x", 405, "GET, HEAD, PUT, DELETE"},
 		{"PATCH", "/v1/rules/validate", 405, "GET, HEAD, POST, PUT, DELETE"},
 		{"BREW", "/v1/rules", 405, "GET, HEAD"},

@@ -26,6 +26,7 @@ type fake struct {
 	mu    sync.Mutex
 	calls []string
 	err   error
+	logs  runtime.Logs
 }
 
 func (f *fake) note(format string, args ...any) error {
@@ -126,6 +127,10 @@ func asBytes(events []runtime.TestEvent) (all [][]byte) {
 
 func (f *fake) Audit(n runtime.RuleName, limit int) ([]runtime.Audit, error) {
 	return []runtime.Audit{}, f.note("audit %q %d", n, limit)
+}
+
+func (f *fake) Logs(n runtime.RuleName) (*runtime.Logs, error) {
+	return &f.logs, f.note("logs %s", n)
 }
 
 const (

@@ -76,6 +76,8 @@ func (a *API) table() []Route {
 		{"GET", "/v1/rules/{name}/versions", auth.Read, none, "", "lists a rule's versions", a.versions},
 		{"GET", "/v1/rules/{name}/versions/{n}/module", auth.Read, none, "", "a version's bytes",
 			a.module},
+		{"GET", logsPattern, auth.Read, none, "follow lines after", "what a rule logs, as it comes",
+			a.logs},
 		{"GET", "/v1/rules/{name}/audit", auth.Read, none, "limit", "who changed this rule", a.audit},
 		{"PUT", "/v1/rules/{name}/config", auth.Admin, json, "", "sets params, fuel, failure policy",
 			a.configure},
@@ -91,6 +93,9 @@ func (a *API) table() []Route {
 			"explains verdicts, without effects", a.test},
 	}
 }
+
+// endless reports whether an answer has no end: a HEAD would wait for it.
+func (r *Route) endless() bool { return r.Pattern == tailPattern || r.Pattern == logsPattern }
 
 func (a *API) notFound(w http.ResponseWriter, r *http.Request) {
 	problem.Write(w, r, http.StatusNotFound, "no_route",

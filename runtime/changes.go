@@ -286,10 +286,14 @@ func (e *Engine) apply(ctx context.Context, c *change, code []byte) (Swap, error
 	delete(e.broken, c.name)
 	if c.record == nil {
 		delete(e.rules, c.name)
+		defer e.dropStates(c.name)
 		defer e.keepStats(c.name, nil, nil) // once no worker counts any more
 	} else {
 		e.rules[c.name] = c.record
-		e.keepStats(c.name, c.record, statsIn(next, c.name))
+		if r := ruleIn(next, c.name); r != nil {
+			e.keepStates(c.name, r.states)
+		}
+		e.keepStats(c.name, c.record, ruleIn(next, c.name))
 	}
 	if !runs {
 		l := e.bus.Ledger()
@@ -298,11 +302,11 @@ func (e *Engine) apply(ctx context.Context, c *change, code []byte) (Swap, error
 	return e.publish(next), nil
 }
 
-// statsIn returns the counters of a rule that was made ready, or nil.
-func statsIn(rules []*activeRule, name RuleName) *ruleStats {
+// ruleIn returns the rule of that name, or nil.
+func ruleIn(rules []*activeRule, name RuleName) *activeRule {
 	for _, r := range rules {
 		if r.name == name {
-			return r.stats
+			return r
 		}
 	}
 	return nil
@@ -417,6 +421,7 @@ func (e *Engine) describe(name RuleName) Rule {
 	set := e.set.Load()
 	if i, ok := set.byName[string(name)]; ok {
 		r.Quarantine = set.rules[i].breaker.view()
+		r.State = stateStats(set.rules[i].states)
 	}
 	return r
 }

@@ -136,11 +136,11 @@ func resultOf(good CompileResult, err error) CompileResult {
 }
 
 // newWasm makes the wazero runtime that modules are compiled and run by. The process that compiles
-// and the one that runs must agree on it.
-func newWasm(ctx context.Context, cache wazero.CompilationCache, memoryPages int) wazero.Runtime {
+// and the one that runs must agree on it. What memory an instance may have is up to its own.
+func newWasm(ctx context.Context, cache wazero.CompilationCache) wazero.Runtime {
 	return wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigCompiler().
 		WithCompilationCache(cache).WithCoreFeatures(api.CoreFeaturesV2).
-		WithMemoryLimitPages(uint32(memoryPages)).WithDebugInfoEnabled(false))
+		WithDebugInfoEnabled(true))
 }
 
 // errMissed is returned when wazero does not find in its cache what it was to load.

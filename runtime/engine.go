@@ -19,6 +19,7 @@ import (
 
 	"wasmeval/bus"
 	"wasmeval/internal/event"
+	"wasmeval/runtime/state"
 )
 
 // Config is what an Engine needs.
@@ -75,6 +76,10 @@ type Engine struct {
 	statsMu sync.Mutex // guards stats, so that a scrape need not wait for a change
 	stats   map[RuleName]*ruleStats
 
+	states   map[RuleName][]*keyedState // by name, so that they outlive versions; guarded by mu
+	stateDir string                     // where they are while the server does not run
+	secret   state.Secret               // of what keys are hashed with
+
 	orders   chan *activeRule // for spares; see order
 	unsaved  chan struct{}    // a token when a quarantine is to be saved; see save
 	lines    chan logLine     // see say
@@ -95,8 +100,10 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 	if c.Batch < 1 || c.Batch > 4096 {
 		return nil, fmt.Errorf("a batch of %d events: expected 1 to 4096", c.Batch)
 	}
-	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
-		return nil, fmt.Errorf("cannot make data folder %q: %w", c.DataDir, err)
+	for _, dir := range []string{c.DataDir, filepath.Join(c.DataDir, "state")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("cannot make data folder %q: %w", dir, err)
+		}
 	}
 	reg, err := openRegistry(filepath.Join(c.DataDir, "registry.db"))
 	if err != nil {
@@ -106,6 +113,7 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 		bus: c.Bus, router: c.Router, limits: c.Limits, batch: c.Batch, boot: newBoot(),
 		fields: c.Fields, evLim: c.EventLimits, registry: reg,
 		broken: map[RuleName]string{}, stats: map[RuleName]*ruleStats{},
+		states: map[RuleName][]*keyedState{}, stateDir: filepath.Join(c.DataDir, "state"),
 		orders: make(chan *activeRule, 64), unsaved: make(chan struct{}, 1),
 		lines: make(chan logLine, maxLogLines), stopping: make(chan struct{}),
 		tests: make(chan struct{}, maxTests),
@@ -130,6 +138,9 @@ func (e *Engine) open(ctx context.Context, c *Config) error {
 		return err
 	}
 	e.rules = rules
+	if e.secret, err = e.registry.secret(); err != nil {
+		return err
+	}
 	if err := e.openCompiler(ctx, c); err != nil {
 		return err
 	}
@@ -159,6 +170,7 @@ func (e *Engine) open(ctx context.Context, c *Config) error {
 		}
 		active = append(active, r)
 		e.stats[name] = r.stats
+		e.keepStates(name, r.states)
 	}
 	e.set.Store(newRuleSet(generation, active))
 	e.compiler.cache.trim()
@@ -170,7 +182,7 @@ func (e *Engine) open(ctx context.Context, c *Config) error {
 
 // openCompiler opens the compilation cache and makes what modules are compiled and run by.
 func (e *Engine) openCompiler(ctx context.Context, c *Config) error {
-	limits, pages := &e.limits.Compile, e.limits.Module.MemoryPages
+	limits := &e.limits.Compile
 	dir := filepath.Join(c.DataDir, "cache")
 	entries, err := openCodeCache(dir, int64(limits.CacheBytes))
 	if err != nil {
@@ -179,9 +191,9 @@ func (e *Engine) openCompiler(ctx context.Context, c *Config) error {
 	if e.cache, err = wazero.NewCompilationCacheWithDir(dir); err != nil {
 		return fmt.Errorf("cannot open compilation cache %q: %w", dir, err)
 	}
-	e.wasm = newWasm(ctx, e.cache, pages)
+	e.wasm = newWasm(ctx, e.cache)
 	e.compiler = &compiler{wasm: e.wasm, cache: entries,
-		jail: newJail(c.CompileCommand, limits, pages)}
+		jail: newJail(c.CompileCommand, &e.limits)}
 	return instantiateHost(ctx, e.wasm)
 }
 
@@ -219,7 +231,10 @@ func (e *Engine) Close() error {
 		return nil
 	}
 	e.closed = true
-	err := e.saveQuarantines()
+	err := errors.Join(e.saveQuarantines(), e.saveStates())
+	for _, list := range e.states {
+		release(list)
+	}
 	for _, r := range e.set.Load().rules {
 		e.unload(r)
 	}
@@ -277,12 +292,21 @@ func (e *Engine) ready(ctx context.Context, name RuleName, rec *ruleRecord, prog
 	if r.fuel == 0 {
 		r.fuel = e.limits.EventFuel
 	}
+	if r.states, err = e.statesFor(name, prog.manifest.State); err != nil {
+		return nil, err
+	}
+	if len(r.states) > 0 {
+		for i, w := range e.workers {
+			r.keepers = append(r.keepers, newKeeper(r.states, i, w.hasher, &r.stats.unkeyed))
+		}
+	}
 	r.breaker = newBreaker(e.limits.Quarantine, func() { e.quarantineChanged(r) })
 	r.snapshot = prog.snapshots.get(params)
 	for i := range r.instances {
 		in, err := e.programs.instantiate(ctx, prog, params, r.snapshot, e.logger(r))
 		if err != nil {
 			r.closeInstances()
+			release(r.states)
 			return nil, refused(err)
 		}
 		r.instances[i] = in
@@ -308,18 +332,22 @@ func (e *Engine) statsOf(name RuleName) *ruleStats {
 	return &ruleStats{}
 }
 
-// keepStats keeps the counters of a rule whose record is rec, or forgets them if that is nil. s is
+// keepStats keeps the counters of a rule whose record is rec, or forgets them if that is nil. r is
 // nil if the rule was not made ready.
-func (e *Engine) keepStats(name RuleName, rec *ruleRecord, s *ruleStats) {
+func (e *Engine) keepStats(name RuleName, rec *ruleRecord, r *activeRule) {
 	e.statsMu.Lock()
 	defer e.statsMu.Unlock()
 	if rec == nil {
+		if s := e.stats[name]; s != nil {
+			s.logs.end()
+		}
 		delete(e.stats, name)
 		return
 	}
 	if e.stats[name] == nil {
-		if s == nil {
-			s = &ruleStats{}
+		s := &ruleStats{}
+		if r != nil {
+			s = r.stats
 		}
 		e.stats[name] = s
 	}
@@ -329,6 +357,7 @@ func (e *Engine) keepStats(name RuleName, rec *ruleRecord, s *ruleStats) {
 // unload closes a rule that no worker uses any more.
 func (e *Engine) unload(r *activeRule) {
 	r.closeInstances()
+	release(r.states)
 	e.programs.put(r.prog)
 }
 
@@ -445,6 +474,7 @@ var logLevels = [...]slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn,
 func (e *Engine) logger(r *activeRule) func(int, string) {
 	return func(level int, text string) {
 		if r.stats.mayLog(e.limits.LogRate) {
+			r.stats.logs.Add(r.version, level, text)
 			e.say(logLevels[level], "rule log", "rule", r.name, "version", r.version, "text", text)
 		}
 	}
@@ -511,6 +541,7 @@ func (e *Engine) Stats() Stats {
 		if at, ok := set.byName[string(r.Name)]; ok {
 			q := set.rules[at].breaker.view()
 			r.Quarantined = q != nil
+			r.State = stateStats(set.rules[at].states)
 		}
 	}
 	return s

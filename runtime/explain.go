@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"math"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/valyala/fastjson"
 
 	"wasmeval/internal/event"
+	"wasmeval/runtime/state"
 )
 
 // Validate checks a module as Put does and returns its manifest. Nothing is kept.
@@ -67,6 +69,9 @@ func (e *Engine) Test(ctx context.Context, name RuleName, n VersionNumber, event
 	t := &tester{e: e, prog: prog, params: params, config: config, scanner: scanner,
 		snapshot: prog.snapshots.get(params)}
 	defer t.close()
+	if err := t.open(); err != nil {
+		return nil, err
+	}
 	t.set = newRuleSet(0, []*activeRule{{name: name, prog: prog}})
 	list := make([]TestVerdict, len(events))
 	for i, ev := range events {
@@ -115,17 +120,39 @@ type tester struct {
 	snapshot *snapshot // what instances begin with, or nil
 	in       *instance
 	logs     []TestLog
+	states   []*keyedState // of its own, empty at first
+	keeper   *keeper
 }
 
 func (t *tester) close() {
 	if t.in != nil {
 		t.in.close()
 	}
+	for _, k := range t.states {
+		k.close()
+	}
 	t.prog.snapshots.put(t.snapshot)
+}
+
+// open gives the tester its states, which are small: its events are few.
+func (t *tester) open() error {
+	for _, spec := range t.prog.manifest.State {
+		spec.Keys = min(spec.Keys, maxTestKeys)
+		k, err := newKeyedState(spec, 1)
+		if err != nil {
+			return err
+		}
+		t.states = append(t.states, k)
+	}
+	t.keeper = newKeeper(t.states, 0, state.NewHasher(t.e.secret), new(atomic.Uint64))
+	return nil
 }
 
 // maxTests is how many calls of Test run at once; the others wait.
 const maxTests = 2
+
+// maxTestKeys is how many keys a state has at most in a test.
+const maxTestKeys = 1000
 
 // maxTestLogs bounds the log lines in the explanation of one event.
 const maxTestLogs = 100
@@ -156,6 +183,7 @@ func (t *tester) evaluate(ctx context.Context, i int, text TestEvent) (TestVerdi
 		if t.in, err = t.e.programs.instantiate(ctx, t.prog, t.params, t.snapshot, t.log); err != nil {
 			return out, refused(err)
 		}
+		t.in.keeper = t.keeper
 	}
 	out.Matched = len(t.set.matching(nil, string(view.Type))) > 0
 	only := t.set.match(0)

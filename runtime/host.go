@@ -8,7 +8,6 @@ import (
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
-	"github.com/tetratelabs/wazero/sys"
 
 	"wasmeval/internal/event"
 	"wasmeval/runtime/meter"
@@ -45,6 +44,7 @@ type hostFunction struct {
 const (
 	i32 = api.ValueTypeI32
 	i64 = api.ValueTypeI64
+	f64 = api.ValueTypeF64
 )
 
 func types(t ...api.ValueType) []api.ValueType { return t }
@@ -54,6 +54,13 @@ const wasiModule = "wasi_snapshot_preview1"
 var hostFunctions = []hostFunction{
 	{"wasmeval", "emit", types(i32, i32, i32), types(i32), hostEmit},
 	{"wasmeval", "log", types(i32, i32, i32), nil, hostLog},
+	{"wasmeval", "state_add", types(i32, i32, i32, i32, f64), types(f64), hostStateAdd},
+	{"wasmeval", "state_distinct", types(i32, i32, i32, i32, i32, i32), types(i32), hostStateDistinct},
+	{"wasmeval", "state_seen", types(i32, i32, i32, i32), types(i64), hostStateSeen},
+	{"wasmeval", "state_set", types(i32, i32, i32, i32, i32, i32), types(i32), hostStateSet},
+	{"wasmeval", "state_get", types(i32, i32, i32, i32, i32, i32), types(i32), hostStateGet},
+	{"wasmeval", "state_time", types(i32, i32, i32, i32), types(i64), hostStateTime},
+	{"wasmeval", "state_delete", types(i32, i32, i32, i32), types(i32), hostStateDelete},
 	{wasiModule, "args_get", types(i32, i32), types(i32), wasiNothing},
 	{wasiModule, "args_sizes_get", types(i32, i32), types(i32), wasiNoSizes},
 	{wasiModule, "environ_get", types(i32, i32), types(i32), wasiNothing},
@@ -273,7 +280,7 @@ func wasiPoll(in *instance, stack []uint64) {
 }
 
 // wasiExit fails the call; the instance is replaced.
-func wasiExit(_ *instance, stack []uint64) { panic(sys.NewExitError(uint32(stack[0]))) }
+func wasiExit(_ *instance, stack []uint64) { panic(exitError{uint32(stack[0])}) }
 
 func stdio(fd uint64) bool { return uint32(fd) <= 2 }
 

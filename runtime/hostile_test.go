@@ -174,7 +174,8 @@ func (s *siege) deliver(events ...string) {
 	var records []bus.Record
 	for _, ev := range events {
 		s.sent++
-		env := event.Envelope{ID: []byte(fmt.Sprint(s.sent)), Arrival: time.Now().UnixNano()}
+		env := event.Envelope{ID: []byte(fmt.Sprint(s.sent)), Key: []byte("k"),
+			Arrival: time.Now().UnixNano()}
 		head, err := event.AppendHead(nil, &env)
 		if err != nil {
 			s.t.Fatal(err)

@@ -10,7 +10,6 @@ import (
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
-	"github.com/tetratelabs/wazero/sys"
 
 	"wasmeval/internal/event"
 	"wasmeval/runtime/meter"
@@ -45,6 +44,7 @@ type instance struct {
 	refused int // payloads that were too large
 	cut     int // log lines that were too long
 	clock   int64
+	keeper  *keeper // of the rule's keyed state, or nil
 
 	random  uint64
 	scanner *event.Scanner               // for payloads; see payload
@@ -57,10 +57,9 @@ type instance struct {
 // it is made ready, within a budget of fuel.
 func (p *programs) instantiate(ctx context.Context, prog *program, params []byte, snap *snapshot,
 	log func(int, string)) (*instance, error) {
-	in := &instance{limits: p.limits, prog: prog, log: log, random: 1}
-	in.ctx = context.WithValue(context.Background(), instanceKey{}, in)
-	if err := in.open(ctx, p.wasm); err != nil {
-		return nil, fmt.Errorf("cannot instantiate it: %w", firstLine(err))
+	in, err := p.open(ctx, prog, log)
+	if err != nil {
+		return nil, err
 	}
 	if snap != nil {
 		if in.restore(snap) {
@@ -76,13 +75,24 @@ func (p *programs) instantiate(ctx context.Context, prog *program, params []byte
 	return in, nil
 }
 
+// open makes an instance that is not ready yet.
+func (p *programs) open(ctx context.Context, prog *program, log func(int, string)) (*instance, error) {
+	in := &instance{limits: p.limits, prog: prog, log: log, random: 1}
+	in.ctx = context.WithValue(context.Background(), instanceKey{}, in)
+	if err := in.open(ctx, p.wasm); err != nil {
+		return nil, fmt.Errorf("cannot instantiate it: %w", firstLine(err))
+	}
+	return in, nil
+}
+
 // open instantiates the program, and finds what the host needs of it once and for all: an export is
 // expensive to look up.
 func (in *instance) open(ctx context.Context, wasm wazero.Runtime) (err error) {
 	pages, capped := in.prog.compiled.ExportedMemories()["memory"].Max()
 	if !capped {
-		panic("BUG: a memory was not capped")
+		panic("BUG: a memory has no maximum")
 	}
+	pages = min(pages, uint32(in.limits.Module.MemoryPages))
 	if in.memory, err = newGuestMemory(uint64(pages) * wasmPage); err != nil {
 		return err
 	}
@@ -108,9 +118,11 @@ func (in *instance) open(ctx context.Context, wasm wazero.Runtime) (err error) {
 	return nil
 }
 
-// prepare calls what makes an instance ready, with one budget of fuel for all of it.
+// prepare calls what makes an instance ready, with one budget of fuel for all of it. How long it takes
+// up to the parameters was seen when the module was compiled; taking these is bounded like a slice.
 func (in *instance) prepare(params []byte) error {
-	in.fuel.Set(in.limits.InitFuel)
+	in.budget = in.limits.InitFuel
+	in.fuel.Set(in.budget)
 	if f := in.mod.ExportedFunction("_initialize"); f != nil {
 		if err := in.call(f); err != nil {
 			return fmt.Errorf("_initialize failed: %w", err)
@@ -129,6 +141,7 @@ func (in *instance) prepare(params []byte) error {
 	if _, err := in.manifest(); err != nil {
 		return err
 	}
+	in.fuel.Set(min(in.fuel.Get(), in.limits.SliceFuel))
 	b, err := in.input(len(params))
 	if err != nil {
 		return err
@@ -200,22 +213,6 @@ func (in *instance) used() uint64 {
 	return in.budget - min(uint64(max(left, 0)), in.budget)
 }
 
-// fault names what a failed call was stopped by. The counters say it more surely than the trap:
-// the metering ends a guest by an unreachable instruction, which a guest may have of its own.
-func (in *instance) fault(err error) *VerdictError {
-	var exit *sys.ExitError
-	switch {
-	case int64(in.fuel.Get()) < 0:
-		return &VerdictError{Kind: FaultFuel, Message: "out of fuel"}
-	case int32(in.depth.Get()) < 0:
-		return &VerdictError{Kind: FaultStack, Message: "calls are nested too deep"}
-	case errors.As(err, &exit):
-		return &VerdictError{Kind: FaultExit,
-			Message: fmt.Sprintf("the rule exited with code %d", exit.ExitCode())}
-	}
-	return &VerdictError{Kind: FaultTrap, Message: firstLine(err).Error()}
-}
-
 // firstLine drops the stack trace that wazero appends, and its prefix.
 func firstLine(err error) error {
 	line, _, _ := strings.Cut(err.Error(), "\n")
@@ -228,7 +225,7 @@ func firstLine(err error) error {
 func (in *instance) run(t *table, events []event.View, rows []uint16, cols []*column,
 	which []uint32, fuel uint64, verdicts []int32) (wrong int, err *VerdictError) {
 	size := t.batchSize(rows, cols, which)
-	in.budget, in.placing, in.refused, in.cut = fuel, 0, 0, 0
+	in.budget, in.placing, in.refused, in.cut, in.memory.refused = fuel, 0, 0, 0, 0
 	in.fuel.Set(fuel)
 	b, placeErr := in.input(size)
 	if placeErr != nil {
@@ -245,6 +242,10 @@ func (in *instance) run(t *table, events []event.View, rows []uint16, cols []*co
 	}
 	in.emits = in.emits[:len(rows)]
 	clear(in.emits)
+	if in.keeper != nil {
+		in.keeper.begin(events, rows)
+		defer func() { in.keeper.end(err == nil) }()
+	}
 	in.stack[0] = uint64(in.place)
 	if err := in.call(in.evaluate); err != nil {
 		return wrong, asFault(err)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"os/exec"
 	goruntime "runtime"
@@ -18,6 +19,8 @@ import (
 	"time"
 
 	"github.com/tetratelabs/wazero"
+
+	"wasmeval/runtime/meter"
 )
 
 // CompileLimits bound what compiling a module may cost. Compiling cannot be cancelled, and takes
@@ -44,7 +47,7 @@ const childNice = 10
 type jail struct {
 	command []string // the program that calls CompileChild with what follows its own arguments
 	limits  *CompileLimits
-	pages   int // of memory that a module may have
+	guests  *Limits // for making an instance ready
 
 	turn    chan struct{} // has one element while a module has its turn
 	waiting atomic.Int32
@@ -53,8 +56,8 @@ type jail struct {
 	closed  sync.Once
 }
 
-func newJail(command []string, limits *CompileLimits, memoryPages int) *jail {
-	j := &jail{command: command, limits: limits, pages: memoryPages, turn: make(chan struct{}, 1)}
+func newJail(command []string, limits *Limits) *jail {
+	j := &jail{command: command, limits: &limits.Compile, guests: limits, turn: make(chan struct{}, 1)}
 	j.closing, j.stop = context.WithCancel(context.Background())
 	return j
 }
@@ -113,10 +116,13 @@ func (j *jail) leave() { <-j.turn }
 // works in its current folder.
 type childOrder struct {
 	ModuleBytes int `json:"module_bytes"`
-	MemoryPages int `json:"memory_pages"`
 	DataBytes   int `json:"data_bytes"`
 	CPUSeconds  int `json:"cpu_seconds"`
 	CodeBytes   int `json:"code_bytes"`
+
+	// Making an instance ready may take so long, within the limits of guests.
+	Ready  time.Duration `json:"ready"`
+	Guests Limits        `json:"guests"`
 }
 
 // The exit codes of the child. Why, stands on its standard output, where that is not clear.
@@ -126,13 +132,14 @@ const (
 	childTooLarge = 11 // the compiled module is larger than CodeBytes
 	childTooLong  = 12 // it takes more than CPU, or loading it more than a tenth of that
 	childFailed   = 13 // it is not the module's fault
+	childUnready  = 14 // an instance of it does not get ready
 )
 
 // run compiles code and leaves the result as the one entry of a wazero cache in dir. The caller has
 // the turn. However compiling ends, the child is gone when run returns.
 func (j *jail) run(ctx context.Context, dir string, code []byte) error {
 	if len(j.command) == 0 {
-		return j.verdict(compileInto(ctx, dir, j.pages, code))
+		return j.verdict(compileInto(ctx, dir, code))
 	}
 	// The child is killed when the thread that made it ends, so that thread must stay.
 	goruntime.LockOSThread()
@@ -162,7 +169,7 @@ func (j *jail) run(ctx context.Context, dir string, code []byte) error {
 		return fmt.Errorf("cannot run the compiler %q: %w", j.command[0], err)
 	}
 	switch code := exit.ExitCode(); code {
-	case childRefused, childTooLarge, childTooLong, childFailed:
+	case childRefused, childTooLarge, childTooLong, childFailed, childUnready:
 		return j.verdict(code, string(answer.text))
 	}
 	return j.crash(exit, string(complaint.text))
@@ -171,8 +178,9 @@ func (j *jail) run(ctx context.Context, dir string, code []byte) error {
 // child makes the command, which ends with ctx.
 func (j *jail) child(ctx context.Context, dir string, code []byte) (*exec.Cmd, error) {
 	order, err := json.Marshal(childOrder{
-		ModuleBytes: len(code), MemoryPages: j.pages, DataBytes: j.limits.DataBytes,
+		ModuleBytes: len(code), DataBytes: j.limits.DataBytes,
 		CPUSeconds: j.limits.cpuSeconds(), CodeBytes: j.limits.CodeBytes,
+		Ready: mostReady, Guests: *j.guests,
 	})
 	if err != nil {
 		return nil, err
@@ -204,6 +212,8 @@ func (j *jail) verdict(code int, text string) error {
 		return nil
 	case childRefused:
 		return refused(fmt.Errorf("it is not valid WebAssembly: %s", text))
+	case childUnready:
+		return refused(errors.New(text))
 	case childTooLarge:
 		return tooDear("the result has more than %d bytes", j.limits.CodeBytes)
 	case childTooLong:
@@ -294,7 +304,7 @@ func CompileChild(args []string, in io.Reader, out io.Writer) int {
 		return fail(fmt.Errorf("cannot read the module: %w", err))
 	}
 	ctx := context.Background()
-	result, text := compileInto(ctx, ".", order.MemoryPages, code)
+	result, text := compileInto(ctx, ".", code)
 	if result == childDone {
 		result, text = loadFrom(ctx, ".", &order, code)
 	}
@@ -309,27 +319,65 @@ func loadFrom(ctx context.Context, dir string, order *childOrder, code []byte) (
 	if err != nil {
 		return childFailed, err.Error()
 	}
-	wasm := newWasm(ctx, cache, order.MemoryPages)
+	wasm := newWasm(ctx, cache)
 	most := time.Duration(order.CPUSeconds) * time.Second / 10
 	begun := usedCPU()
-	if _, err := loadCompiled(ctx, wasm, code); err != nil {
+	compiled, err := loadCompiled(ctx, wasm, code)
+	if err != nil {
 		return childFailed, "cannot load what was compiled: " + err.Error()
 	}
 	if usedCPU()-begun > most {
 		return childTooLong, fmt.Sprintf("loading it takes more than %v of CPU time", most)
+	}
+	return readyFrom(ctx, wasm, compiled, order)
+}
+
+// mostReady is how long it may take to make an instance ready, for the server cannot interrupt it.
+const mostReady = 5 * time.Millisecond
+
+// readyFrom makes instances ready as the server will do it, apart from their parameters, and judges
+// the module by the quickest of three: the others had more to do with this machine.
+func readyFrom(ctx context.Context, wasm wazero.Runtime, compiled wazero.CompiledModule,
+	order *childOrder) (int, string) {
+	if err := instantiateHost(ctx, wasm); err != nil {
+		return childFailed, err.Error()
+	}
+	limits := order.Guests
+	limits.Module.MemoryPages = min(limits.Module.MemoryPages, order.DataBytes/4/wasmPage)
+	p := programs{wasm: wasm, limits: &limits}
+	best := time.Duration(math.MaxInt64)
+	for range 3 {
+		in, err := p.open(ctx, &program{compiled: compiled, symbols: &meter.Symbols{}}, nil)
+		if err != nil {
+			return childUnready, err.Error()
+		}
+		begun := usedCPU()
+		err = in.prepare(nil)
+		if err == nil {
+			_, err = in.manifest()
+		}
+		best = min(best, usedCPU()-begun)
+		in.close()
+		if err != nil {
+			return childUnready, err.Error()
+		}
+	}
+	if best > order.Ready {
+		return childUnready, fmt.Sprintf("an instance takes %v to get ready: expected at most %v",
+			best.Round(time.Microsecond), order.Ready)
 	}
 	return childDone, ""
 }
 
 // compileInto compiles code into a wazero cache in dir. It returns an exit code of the child and
 // what went wrong.
-func compileInto(ctx context.Context, dir string, memoryPages int, code []byte) (int, string) {
+func compileInto(ctx context.Context, dir string, code []byte) (int, string) {
 	cache, err := wazero.NewCompilationCacheWithDir(dir)
 	if err != nil {
 		return childFailed, err.Error()
 	}
 	defer func() { _ = cache.Close(ctx) }()
-	wasm := newWasm(ctx, cache, memoryPages)
+	wasm := newWasm(ctx, cache)
 	defer func() { _ = wasm.Close(ctx) }()
 	_, err = wasm.CompileModule(ctx, code)
 	var path *fs.PathError

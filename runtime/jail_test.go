@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -14,6 +15,7 @@ import (
 
 	"wasmeval/bus"
 	"wasmeval/internal/event"
+	"wasmeval/internal/hostile"
 	"wasmeval/runtime/meter"
 )
 
@@ -26,7 +28,7 @@ func TestMain(m *testing.M) {
 		os.Exit(CompileChild(os.Args[2:], os.Stdin, os.Stdout))
 	}
 	if len(os.Args) == 3 && os.Args[1] == otherVerb {
-		code, text := compileInto(context.Background(), ".", 1, []byte("\x00asm\x01\x00\x00\x00"))
+		code, text := compileInto(context.Background(), ".", []byte("\x00asm\x01\x00\x00\x00"))
 		fmt.Println(text)
 		os.Exit(code)
 	}
@@ -65,19 +67,21 @@ func anyModule() meter.Limits {
 // openWith opens an engine with the parts of a Config that all fixtures share.
 func openWith(t *testing.T, c Config) *fixture {
 	t.Helper()
-	b, err := bus.New(bus.Config{Shards: 2, RingBytes: 1 << 20})
-	if err != nil {
-		t.Fatal(err)
+	if c.Bus == nil {
+		var err error
+		if c.Bus, err = bus.New(bus.Config{Shards: 2, RingBytes: 1 << 20}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	out := &collect{}
-	c.Bus, c.Router, c.Batch = b, out, 64
-	c.Fields = event.Fields{ID: "id", Type: "type", Time: "time"}
+	c.Router, c.Batch = out, 64
+	c.Fields = event.Fields{ID: "id", Type: "type", Time: "time", Key: "key"}
 	e, err := Open(context.Background(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	e.Start()
-	f := &fixture{Engine: e, t: t, bus: b, out: out, in: b.NewProducer(bus.SourceHTTP)}
+	f := &fixture{Engine: e, t: t, bus: c.Bus, out: out, in: c.Bus.NewProducer(bus.SourceHTTP)}
 	t.Cleanup(func() {
 		f.stop()
 		if left := children(t); len(left) > 0 {
@@ -246,24 +250,45 @@ func TestWallTime(t *testing.T) {
 	f.compiles(map[CompileResult]uint64{CompileRefused: 1})
 }
 
-// What takes long to load would hold up the server at each start.
+// What takes long to load, or to get ready, would hold up the server.
 func TestLoadTime(t *testing.T) {
-	order := childOrder{MemoryPages: 10, CPUSeconds: 1}
+	limits := DefaultLimits()
+	p := programs{limits: &limits}
+	order := childOrder{CPUSeconds: 1, DataBytes: limits.Compile.DataBytes, Ready: time.Second, Guests: limits}
+	hasty := order
+	hasty.Ready = 1
+	_, good, _, err := p.rewrite(module(t, "always"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(hostile.Modules(), func(m hostile.Module) bool { return m.Name == "initialize-loop" })
+	_, spinning, _, err := p.rewrite(hostile.Modules()[i].Code)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
-		code []byte
-		want int
-	}{{pedanticModule(), childTooLong}, {module(t, "always"), childDone}} {
+		name  string
+		code  []byte
+		order *childOrder
+		want  int
+		text  string
+	}{
+		{"pedantic", pedanticModule(), &order, childTooLong, "loading it takes more than"},
+		{"good", good, &order, childDone, ""},
+		{"slow", good, &hasty, childUnready, "to get ready: expected at most 1ns"},
+		{"spinning", spinning, &order, childUnready, "_initialize failed: out_of_fuel"},
+	} {
 		dir := t.TempDir()
-		if result, text := compileInto(t.Context(), dir, 10, c.code); result != childDone {
+		if result, text := compileInto(t.Context(), dir, c.code); result != childDone {
 			t.Fatal(result, text)
 		}
-		if result, text := loadFrom(t.Context(), dir, &order, c.code); result != c.want {
-			t.Errorf("result %d %s, expected %d", result, text, c.want)
+		result, text := loadFrom(t.Context(), dir, c.order, c.code)
+		if result != c.want || !strings.Contains(text, c.text) {
+			t.Errorf("%s: result %d %q, expected %d with %q", c.name, result, text, c.want, c.text)
 		}
 	}
 	// Without an entry nothing is compiled in its place.
-	result, text := loadFrom(t.Context(), t.TempDir(), &order, module(t, "always"))
-	if result != childFailed {
+	if result, text := loadFrom(t.Context(), t.TempDir(), &order, good); result != childFailed {
 		t.Errorf("result %d %s, expected %d", result, text, childFailed)
 	}
 }
@@ -424,7 +449,7 @@ func TestQueue(t *testing.T) {
 
 // Nobody waits longer than a turn may take.
 func TestQueueTime(t *testing.T) {
-	j := newJail(nil, &CompileLimits{Wall: time.Millisecond, Queue: 1}, 1)
+	j := newJail(nil, &Limits{Compile: CompileLimits{Wall: time.Millisecond, Queue: 1}})
 	if err := j.enter(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ type Limits struct {
 	LogLineBytes  int // of one log line; the rest is cut off
 	LogRate       int // lines a second that each rule may log; the rest is counted
 	ManifestBytes int
+	StateBytes    int // of all keyed states of one rule
 
 	Quarantine QuarantineLimits
 	Compile    CompileLimits
@@ -36,7 +37,7 @@ func DefaultLimits() Limits {
 		Module:    meter.DefaultLimits(),
 		EventFuel: 1_750_000, SliceFuel: 1_750_000, InitFuel: 7_000_000,
 		PayloadBytes: 16 << 10, OutputBytes: 1 << 20, LogLineBytes: 1 << 10, LogRate: 10,
-		ManifestBytes: 64 << 10, Waiting: 1024, Rules: 1000, Versions: 1000,
+		ManifestBytes: 64 << 10, StateBytes: 64 << 20, Waiting: 1024, Rules: 1000, Versions: 1000,
 		Quarantine: QuarantineLimits{InRow: 20, Percent: 10, Wait: time.Second,
 			MaxWait: 5 * time.Minute},
 		Compile: CompileLimits{DataBytes: 512 << 20, CPU: 10 * time.Second, Wall: 20 * time.Second,
@@ -64,7 +65,8 @@ func (l *Limits) check() error {
 	}{
 		{"payload bytes", l.PayloadBytes}, {"output bytes", l.OutputBytes},
 		{"log line bytes", l.LogLineBytes}, {"log rate", l.LogRate},
-		{"manifest bytes", l.ManifestBytes}, {"waiting requests", l.Waiting}, {"rules", l.Rules}, {"versions", l.Versions},
+		{"manifest bytes", l.ManifestBytes}, {"state bytes", l.StateBytes},
+		{"waiting requests", l.Waiting}, {"rules", l.Rules}, {"versions", l.Versions},
 		{"memory to compile in", l.Compile.DataBytes}, {"compiled bytes", l.Compile.CodeBytes},
 		{"cache bytes", l.Compile.CacheBytes},
 	} {

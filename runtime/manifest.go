@@ -8,12 +8,15 @@ import (
 	"regexp"
 	"strconv"
 	"unicode/utf8"
+
+	"wasmeval/runtime/state"
 )
 
 const (
 	maxFields = 64
 	maxParams = 64
 	maxMatch  = 64
+	maxStates = 16
 	maxText   = 1024 // bytes of a path, pattern or parameter name
 )
 
@@ -105,7 +108,29 @@ func parseManifest(text []byte) (Manifest, []*column, error) {
 		}
 		cols[i] = c
 	}
+	if err := checkStates(m.State); err != nil {
+		return m, nil, err
+	}
 	return m, cols, checkParams(m.Params)
+}
+
+// checkStates checks the declared states, and fills in what they leave out.
+func checkStates(list []state.Spec) error {
+	if len(list) > maxStates {
+		return fmt.Errorf("the manifest has %d states: expected at most %d", len(list), maxStates)
+	}
+	seen := map[string]bool{}
+	for i, s := range list {
+		if s.Name == "" || len(s.Name) > maxText || seen[s.Name] {
+			return fmt.Errorf("state %.100q: expected a name that no other state has", s.Name)
+		}
+		seen[s.Name] = true
+		var err error
+		if list[i], err = s.Normal(); err != nil {
+			return fmt.Errorf("state %.100q: %w", s.Name, err)
+		}
+	}
+	return nil
 }
 
 func checkParams(params []Param) error {

@@ -14,6 +14,8 @@ import (
 type guestMemory struct {
 	region []byte // nil once freed
 	base   *image // what is mapped over its beginning, or nil
+
+	refused int // times that it may not grow
 }
 
 // newGuestMemory reserves a memory that may grow to most bytes. The bytes are zero.
@@ -33,6 +35,7 @@ func newGuestMemory(most uint64) (*guestMemory, error) {
 // implements experimental.LinearMemory.
 func (m *guestMemory) Reallocate(size uint64) []byte {
 	if size > uint64(len(m.region)) {
+		m.refused++
 		return nil
 	}
 	return m.region[:size:size]

@@ -8,6 +8,8 @@ import "bytes"
 type guestMemory struct {
 	bytes []byte
 	most  uint64
+
+	refused int // times that it may not grow
 }
 
 func newGuestMemory(most uint64) (*guestMemory, error) {
@@ -18,6 +20,7 @@ func newGuestMemory(most uint64) (*guestMemory, error) {
 // implements experimental.LinearMemory.
 func (m *guestMemory) Reallocate(size uint64) []byte {
 	if size > m.most {
+		m.refused++
 		return nil
 	}
 	m.bytes = append(m.bytes, make([]byte, size-uint64(len(m.bytes)))...)

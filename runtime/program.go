@@ -31,6 +31,7 @@ type program struct {
 	globals    []meter.Global // the mutable ones
 	resettable bool           // a snapshot has all of an instance's state
 	snapshots  snapshots
+	symbols    *meter.Symbols // for what is said of failures
 }
 
 // programs makes and shares programs. All methods may be called from any goroutine.
@@ -136,25 +137,25 @@ func (p *programs) count() int {
 func refused(err error) error { return &Error{Kind: BadModule, Msg: "the module is refused", Err: err} }
 
 // rewrite checks a module and adds its metering: one at a time, for the memory that it takes.
-func (p *programs) rewrite(code []byte) (*meter.Module, []byte, error) {
+func (p *programs) rewrite(code []byte) (*meter.Module, []byte, *meter.Symbols, error) {
 	p.rewriting.Lock()
 	defer p.rewriting.Unlock()
 	scanned, err := meter.Scan(code, p.limits.Module, allowedImports())
 	if err != nil {
-		return nil, nil, refused(err)
+		return nil, nil, nil, refused(err)
 	}
 	if err := checkExports(scanned); err != nil {
-		return nil, nil, refused(err)
+		return nil, nil, nil, refused(err)
 	}
-	metered, err := scanned.Rewrite()
+	metered, symbols, err := scanned.RewriteWithSymbols()
 	if err != nil {
-		return nil, nil, refused(err)
+		return nil, nil, nil, refused(err)
 	}
-	return scanned, metered, nil
+	return scanned, metered, symbols, nil
 }
 
 func (p *programs) compile(ctx context.Context, sha digest, code []byte) (*program, error) {
-	scanned, metered, err := p.rewrite(code)
+	scanned, metered, symbols, err := p.rewrite(code)
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +164,7 @@ func (p *programs) compile(ctx context.Context, sha digest, code []byte) (*progr
 		return nil, err
 	}
 	prog := &program{sha: sha, key: key, compiled: compiled, globals: scanned.MutableGlobals(),
-		resettable: scanned.Resettable()}
+		resettable: scanned.Resettable(), symbols: symbols}
 	if err := p.describe(ctx, prog); err != nil {
 		p.unload(prog)
 		return nil, refused(err)

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"bytes"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/binary"
@@ -17,6 +18,8 @@ import (
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"wasmeval/runtime/state"
 )
 
 // versionRecord is one version as the registry keeps it.
@@ -75,6 +78,7 @@ var (
 	keyFormat     = []byte("format")     // registryFormat
 	keyGeneration = []byte("generation") // 8 bytes big-endian
 	keySum        = []byte("sum")        // see sum
+	keySecret     = []byte("secret")     // of what keys of states are hashed with
 )
 
 const registryFormat = "2"
@@ -175,7 +179,8 @@ func (r *registry) begin() error {
 			}
 		}
 		meta := tx.Bucket(bucketMeta)
-		return errors.Join(meta.Put(keyFormat, []byte(registryFormat)),
+		secret := newSecret()
+		return errors.Join(meta.Put(keyFormat, []byte(registryFormat)), meta.Put(keySecret, secret[:]),
 			putState(meta, 0, sum{}.with(nil, generationBytes(0))))
 	})
 }
@@ -241,6 +246,25 @@ func (r *registry) close() error {
 	}
 	_, err := r.guard(r.db.Close)
 	return err
+}
+
+// secret gives the secret of this registry. Those of earlier versions have none yet.
+func (r *registry) secret() (s state.Secret, err error) {
+	n := 0
+	err = r.view(func(tx *bbolt.Tx) error {
+		n = copy(s[:], tx.Bucket(bucketMeta).Get(keySecret))
+		return nil
+	})
+	if err != nil || n == len(s) {
+		return s, err
+	}
+	s = newSecret()
+	return s, r.update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(keySecret, s[:]) })
+}
+
+func newSecret() (s state.Secret) {
+	_, _ = rand.Read(s[:]) // never fails
+	return s
 }
 
 // load reads all rules and the generation.

@@ -396,6 +396,8 @@ func BenchmarkEvaluate(b *testing.B) {
 		{"c/examples/geofence/geofence", 64, "vehicle.position", position},
 		{"go/examples/payment-limit/payment-limit", 1, "payment.card", payment},
 		{"go/examples/payment-limit/payment-limit", 64, "payment.card", payment},
+		{"../testdata/modules/counting/counting", 1, "any", "{}"}, // two operations of state
+		{"../testdata/modules/counting/counting", 64, "any", "{}"},
 	} {
 		b.Run(fmt.Sprintf("%s/batch%d", filepath.Base(c.rule), c.batch), func(b *testing.B) {
 			code, err := os.ReadFile("../rules-sdk/" + c.rule + ".wasm")
@@ -407,7 +409,7 @@ func BenchmarkEvaluate(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			e, err := Open(context.Background(), Config{DataDir: b.TempDir(), Bus: bs, Router: nobody{},
+			e, err := Open(context.Background(), Config{DataDir: b.TempDir(), Bus: bs, Router: deafRouter{},
 				Limits: DefaultLimits(), Batch: batch})
 			if err != nil {
 				b.Fatal(err)
@@ -415,7 +417,7 @@ func BenchmarkEvaluate(b *testing.B) {
 			if _, err := e.Put(context.Background(), "g", code, PutOptions{Activate: true}); err != nil {
 				b.Fatal(err)
 			}
-			env := event.Envelope{ID: []byte("f-1"), Type: []byte(c.typ), Arrival: 1}
+			env := event.Envelope{ID: []byte("f-1"), Type: []byte(c.typ), Key: []byte("user-1"), Arrival: 1}
 			head, err := event.AppendHead(nil, &env)
 			if err != nil {
 				b.Fatal(err)
@@ -445,8 +447,8 @@ const (
 	payment  = `{"amount":20.5,"currency":"EUR","user":{"id":"u-1"},"card":{"brand":"visa"}}`
 )
 
-// nobody is a Router without routes.
-type nobody struct{}
+// deafRouter is a Router without routes.
+type deafRouter struct{}
 
-func (nobody) Wants(string, int32, bool) bool    { return false }
-func (nobody) Route(string, int32, bool, []byte) {}
+func (deafRouter) Wants(string, int32, bool) bool    { return false }
+func (deafRouter) Route(string, int32, bool, []byte) {}

@@ -25,6 +25,9 @@ type activeRule struct {
 
 	snapshot *snapshot // what instances begin with, or nil
 
+	states  []*keyedState // as the manifest declares them
+	keepers []*keeper     // element i is worker i's; empty if it declares no state
+
 	instances []*instance    // nil where the last one failed and no fresh one could be made
 	spare     chan *instance // ready to replace any worker's
 

@@ -79,16 +79,19 @@ type ruleStats struct {
 	wrongType atomic.Uint64
 	oversize  atomic.Uint64 // payloads refused for their size
 	cut       atomic.Uint64 // log lines cut for their size
+	ungrown   atomic.Uint64 // times that memory did not grow for its limit
 	calls     atomic.Uint64
 	replaced  atomic.Uint64 // instances replaced after a failure
 	logged    atomic.Uint64
 	unlogged  atomic.Uint64 // lines above the rate
+	unkeyed   atomic.Uint64 // calls of state functions for events without a key
 	begun     atomic.Uint64 // quarantines
 	took      Histogram     // a guest call's time, shared among its events
 	active    atomic.Uint32 // the active version
 
 	logSecond atomic.Int64
 	logLines  atomic.Int64
+	logs      Logs
 }
 
 var faultKinds = [...]string{
@@ -130,9 +133,13 @@ type RuleStats struct {
 	WrongType uint64 // values that were not of their column's type
 	Oversize  uint64 // payloads that were too large
 	Cut       uint64 // log lines that were too long
+	Ungrown   uint64 // times that its memory did not grow, for the limit
 	Replaced  uint64 // instances replaced after a failure
 	Logged    uint64
 	Unlogged  uint64 // log lines above the rate
+
+	Unkeyed uint64       // calls of state functions for events without a key
+	State   []StateStats // of the active version
 
 	Quarantined bool   // now
 	Quarantines uint64 // that began
@@ -145,7 +152,8 @@ func (s *ruleStats) read(name RuleName) RuleStats {
 		Name: name, Version: VersionNumber(s.active.Load()), Faults: map[string]uint64{}, Fuel: s.fuel.Load(),
 		Calls: s.calls.Load(), WrongType: s.wrongType.Load(), Oversize: s.oversize.Load(), Cut: s.cut.Load(),
 		Replaced: s.replaced.Load(), Logged: s.logged.Load(), Unlogged: s.unlogged.Load(),
-		Took: s.took.read(), Quarantines: s.begun.Load(),
+		Took: s.took.read(), Quarantines: s.begun.Load(), Ungrown: s.ungrown.Load(),
+		Unkeyed: s.unkeyed.Load(),
 	}
 	for i := range s.outcomes {
 		r.Outcomes[i] = s.outcomes[i].Load()

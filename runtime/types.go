@@ -3,6 +3,8 @@ package runtime
 import (
 	"encoding/json"
 	"time"
+
+	"wasmeval/runtime/state"
 )
 
 // RuleName names a rule: 1 to 64 of a-z, 0-9, '-', '_' and '.', beginning with a letter or digit.
@@ -59,6 +61,8 @@ type Manifest struct {
 	Match       []string `json:"match,omitempty"`
 	Fields      []Field  `json:"fields,omitempty"`
 	Params      []Param  `json:"params,omitempty"`
+
+	State []state.Spec `json:"state,omitempty"` // what the rule keeps for each key
 }
 
 // Version is one module that was uploaded for a rule.
@@ -85,6 +89,8 @@ type Rule struct {
 	Error    string        `json:"error,omitempty"`    // why an active rule could not be loaded at start
 
 	Quarantine *Quarantine `json:"quarantine,omitempty"` // nil while the rule is called
+
+	State []StateStats `json:"state,omitempty"` // what it has of each state that it declares
 }
 
 // Swap is the proof of a change of what is active.
@@ -167,8 +173,11 @@ const (
 
 // VerdictError says why an evaluation failed.
 type VerdictError struct {
-	Kind    string `json:"kind"` // one of the Fault constants
-	Message string `json:"message"`
+	Kind    string `json:"kind"`    // one of the Fault constants
+	Message string `json:"message"` // one line
+	// Trace has the calls that it happened in, the innermost first, each with its line if the module
+	// has debug information. It has at most 16, each of at most about 400 bytes.
+	Trace []string `json:"trace,omitempty"`
 }
 
 // Error is the message, with the kind before it.

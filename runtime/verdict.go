@@ -56,6 +56,13 @@ func (v *verdict) append(dst []byte, boot string, worker int, now int64) []byte 
 		dst = append(dst, v.fault.Kind...)
 		dst = append(dst, `","message":`...)
 		dst = appendQuoted(dst, v.fault.Message)
+		for i, call := range v.fault.Trace {
+			dst = append(dst, [...]string{`,"trace":[`, `,`}[min(i, 1)]...)
+			dst = appendQuoted(dst, call)
+		}
+		if len(v.fault.Trace) > 0 {
+			dst = append(dst, ']')
+		}
 		dst = append(dst, '}')
 	}
 	dst = append(dst, `,"fuel":`...)

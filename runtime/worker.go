@@ -13,6 +13,7 @@ import (
 	"github.com/valyala/fastjson"
 
 	"wasmeval/internal/event"
+	"wasmeval/runtime/state"
 )
 
 // worker evaluates the batches of one shard. It is the Handler of the shard's ring; everything but
@@ -48,6 +49,7 @@ type worker struct {
 	codes   []int32
 	line    []byte
 	decided uint64
+	hasher  *state.Hasher
 }
 
 // pending is the reply of one event while its verdicts come in.
@@ -68,7 +70,9 @@ const (
 	batchText  = 4 << 20
 )
 
-func newWorker(e *Engine, id int) *worker { return &worker{e: e, id: id} }
+func newWorker(e *Engine, id int) *worker {
+	return &worker{e: e, id: id, hasher: state.NewHasher(e.secret)}
+}
 
 // enter loads the rule set and announces it. A swap stores the new set before it looks at what
 // workers announce; a worker announces before it looks at the set again. So either the worker sees
@@ -289,6 +293,9 @@ func (r *activeRule) average() uint64 {
 func (w *worker) call(s *ruleSet, i uint32, rows []uint16, now int64) {
 	r := s.rules[i]
 	in := w.instance(r)
+	if in != nil && r.keepers != nil {
+		in.keeper = r.keepers[w.id]
+	}
 	if in == nil {
 		for _, row := range rows {
 			w.fail(s, r, row, now, &VerdictError{Kind: FaultInstantiate,
@@ -304,6 +311,7 @@ func (w *worker) call(s *ruleSet, i uint32, rows []uint16, now int64) {
 	r.stats.calls.Add(1)
 	r.stats.oversize.Add(uint64(in.refused))
 	r.stats.cut.Add(uint64(in.cut))
+	r.stats.ungrown.Add(uint64(in.memory.refused))
 	used := in.used()
 	// Also that of a batch whose events are now evaluated one by one.
 	r.stats.fuel.Add(used + in.placing)

@@ -32,7 +32,7 @@ of their own as another process, with a fresh data folder, and read its CPU time
 		Args: cobra.NoArgs,
 		RunE: helpOnly,
 	}
-	cmd.AddCommand(newBenchHTTP(), newBenchUDP(), newBenchBus())
+	cmd.AddCommand(newBenchHTTP(), newBenchUDP(), newBenchBus(), newBenchRule())
 	return cmd
 }
 

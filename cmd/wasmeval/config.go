@@ -72,6 +72,7 @@ type RulesConfig struct {
 	Rules, Versions                int
 	PayloadBytes, OutputBytes      int
 	LogLineBytes, LogRate          int
+	StateBytes                     int
 
 	CompileMemoryBytes, CompiledBytes, CacheBytes int
 	CompileCPU, CompileTimeout                    time.Duration
@@ -242,6 +243,9 @@ var options = []option{
 	{path: "rules.log_rate", flag: "log-rate", standard: "10", min: 1, max: 10_000,
 		help: "lines a second that each rule may log; the rest is counted",
 		to:   func(c *Config) any { return &c.Rules.LogRate }},
+	{path: "rules.state_bytes", flag: "state-bytes", standard: "64MiB", min: 4 * kib, max: 64 * gib,
+		help: "memory of all keyed states of one rule, at most",
+		to:   func(c *Config) any { return bytesOf(&c.Rules.StateBytes) }},
 	{path: "rules.compile_memory_bytes", flag: "compile-memory-bytes", standard: "512MiB",
 		min: 64 * mib, max: 64 * gib,
 		help: "memory that compiling a module may take, at most",

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -49,8 +50,8 @@ stream runs; verdicts go to files, webhooks and whoever listens.`,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
-	root.AddCommand(newServe(), newCheck(), newRules(), newSend(), newTail(), newLedger(), newDemo(),
-		newBench())
+	root.AddCommand(newServe(), newCheck(), newRules(), newSend(), newTail(), newLogs(), newLedger(),
+		newDemo(), newBench(), newTest(), newReplay(), newDiff())
 	return root
 }
 
@@ -114,13 +115,16 @@ func (f *flagValue) Set(text string) error {
 // Type is the word that stands for the value in the help.
 func (f *flagValue) Type() string { return f.option.kind() }
 
-// addConfigFlags adds --config and a flag for each option to cmd, and returns the function that
-// loads the configuration once the flags are parsed.
-func addConfigFlags(cmd *cobra.Command) func() (*Config, error) {
+// addConfigFlags adds --config and a flag for each option to cmd, or for those that are named, and
+// returns the function that loads the configuration once the flags are parsed.
+func addConfigFlags(cmd *cobra.Command, only ...string) func() (*Config, error) {
 	given := make(map[string]string)
 	file := cmd.Flags().String("config", "", "configuration file, YAML ("+configEnv+")")
 	for i := range options {
 		o := &options[i]
+		if len(only) > 0 && !slices.Contains(only, o.flag) {
+			continue
+		}
 		f := cmd.Flags().VarPF(&flagValue{o, given}, o.flag, "", o.help)
 		if o.kind() == "bool" {
 			f.NoOptDefVal = "true"

@@ -374,18 +374,9 @@ func (f *ruleConfigFlags) given(cmd *cobra.Command) bool {
 // apply sets what was given in c.
 func (f *ruleConfigFlags) apply(cmd *cobra.Command, c *runtime.RuleConfig) error {
 	for _, p := range f.params {
-		name, text, ok := strings.Cut(p, "=")
-		if !ok || name == "" {
-			return fmt.Errorf("--param %q: expected name=value", p)
+		if err := setParam(c, p); err != nil {
+			return err
 		}
-		value := json.RawMessage(text)
-		if !json.Valid(value) {
-			value, _ = json.Marshal(text) // a text cannot fail
-		}
-		if c.Params == nil {
-			c.Params = make(map[string]json.RawMessage)
-		}
-		c.Params[name] = value
 	}
 	if cmd.Flags().Changed("fuel") {
 		c.Fuel = f.fuel
@@ -401,6 +392,23 @@ func (f *ruleConfigFlags) apply(cmd *cobra.Command, c *runtime.RuleConfig) error
 			return fmt.Errorf("--fail-payload %q: expected JSON", f.instead)
 		}
 	}
+	return nil
+}
+
+// setParam sets what --param says, name=value, in c.
+func setParam(c *runtime.RuleConfig, param string) error {
+	name, text, ok := strings.Cut(param, "=")
+	if !ok || name == "" {
+		return fmt.Errorf("--param %q: expected name=value", param)
+	}
+	value := json.RawMessage(text)
+	if !json.Valid(value) {
+		value, _ = json.Marshal(text) // a text cannot fail
+	}
+	if c.Params == nil {
+		c.Params = make(map[string]json.RawMessage)
+	}
+	c.Params[name] = value
 	return nil
 }
 

@@ -140,6 +140,7 @@ func (c *Config) limits() runtime.Limits {
 	l.EventFuel, l.SliceFuel, l.InitFuel = r.EventFuel, r.SliceFuel, r.InitFuel
 	l.PayloadBytes, l.OutputBytes = r.PayloadBytes, r.OutputBytes
 	l.LogLineBytes, l.LogRate = r.LogLineBytes, r.LogRate
+	l.StateBytes = r.StateBytes
 	l.Rules, l.Versions = r.Rules, r.Versions
 	l.Waiting = c.Evaluate.MaxWaiting
 	l.Compile = runtime.CompileLimits{
@@ -222,6 +223,7 @@ func (s *server) listen() error {
 		}
 	}
 	s.http = httpapi.NewServer(api)
+	s.http.RegisterOnShutdown(api.EndStreams)
 	go func() {
 		var err error
 		if l.TLSCert != "" {

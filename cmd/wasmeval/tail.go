@@ -58,9 +58,10 @@ it shows what matched and what failed.`,
 			return err
 		}
 		out, shown := cmd.OutOrStdout(), 0
-		t := &tailReader{client: c, query: url.Values{"rule": rules, "code": codes},
+		t := &tailReader{client: c, what: "tail", path: "/v1/tail", kind: "verdict",
+			query:  url.Values{"rule": rules, "code": codes},
 			notice: func(text string) { fmt.Fprintln(cmd.ErrOrStderr(), oneLine(text)) }}
-		t.verdict = func(data []byte) error {
+		t.take = func(data []byte) error {
 			if err := showVerdict(out, data, asJSON); err != nil {
 				return err
 			}
@@ -108,16 +109,22 @@ func showVerdict(w io.Writer, data []byte, asJSON bool) error {
 	return err
 }
 
-// tailReader reads the server's stream of verdicts.
+// tailReader reads one of the server's streams of events.
 type tailReader struct {
-	client  *client
-	query   url.Values
-	verdict func(data []byte) error // an error ends the tail
-	notice  func(text string)       // for what is no verdict
+	client *client
+	what   string // for messages
+	path   string
+	query  url.Values
+	kind   string                  // of the events that take gets
+	take   func(data []byte) error // an error ends the reading
+	notice func(text string)       // for what is not for take
 }
 
-// run reads until ctx ends, verdict returns an error, or the server refuses. It connects again
-// after every other end.
+// errDeleted ends a stream when what it is of was deleted.
+var errDeleted = errors.New("the rule was deleted")
+
+// run reads until ctx ends, take returns an error, or the server refuses. It connects again after
+// every other end.
 func (t *tailReader) run(ctx context.Context) error {
 	wait := tailBackoff
 	for {
@@ -125,19 +132,19 @@ func (t *tailReader) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		var stop *verdictError
+		var stop *takeError
 		if errors.As(err, &stop) {
 			return stop.err
 		}
 		var refused *apiError
 		if errors.As(err, &refused) && refused.Status/100 == 4 &&
 			refused.Status != http.StatusTooManyRequests {
-			return fmt.Errorf("cannot read the tail: %w", refused)
+			return fmt.Errorf("cannot read the %s: %w", t.what, refused)
 		}
 		if heard {
 			wait = tailBackoff
 		}
-		t.notice(fmt.Sprintf("the tail has ended (%v); next try in %v", err, wait))
+		t.notice(fmt.Sprintf("the %s has ended (%v); next try in %v", t.what, err, wait))
 		// Half of the wait is random, so that many tails do not come back at one moment.
 		if !pause(ctx, wait/2+rand.N(wait/2)) {
 			return nil
@@ -146,11 +153,11 @@ func (t *tailReader) run(ctx context.Context) error {
 	}
 }
 
-// verdictError is an error of tailReader.verdict, told apart from those of the connection.
-type verdictError struct{ err error }
+// takeError is an error of tailReader.take, told apart from those of the connection.
+type takeError struct{ err error }
 
 // Error is the text of the error itself.
-func (e *verdictError) Error() string { return e.err.Error() }
+func (e *takeError) Error() string { return e.err.Error() }
 
 // stream reads one connection to its end, and reports whether anything came by it.
 func (t *tailReader) stream(ctx context.Context) (heard bool, err error) {
@@ -158,7 +165,7 @@ func (t *tailReader) stream(ctx context.Context) (heard bool, err error) {
 	defer cancel()
 	silence := time.AfterFunc(tailSilence, cancel)
 	defer silence.Stop()
-	resp, err := t.client.open(ctx, call{method: http.MethodGet, path: "/v1/tail", query: t.query})
+	resp, err := t.client.open(ctx, call{method: http.MethodGet, path: t.path, query: t.query})
 	if err != nil {
 		return false, err
 	}
@@ -175,7 +182,7 @@ func (t *tailReader) stream(ctx context.Context) (heard bool, err error) {
 		switch {
 		case lines.Text() == "":
 			if err := t.event(kind, data); err != nil {
-				return heard, &verdictError{err}
+				return heard, &takeError{err}
 			}
 			kind, data = "", nil
 		case name == "event":
@@ -195,10 +202,12 @@ func (t *tailReader) stream(ctx context.Context) (heard bool, err error) {
 
 func (t *tailReader) event(kind string, data []byte) error {
 	switch kind {
-	case "verdict":
-		return t.verdict(data)
+	case t.kind:
+		return t.take(data)
 	case "dropped":
-		t.notice("this tail was too slow: " + string(data))
+		t.notice("this " + t.what + " was too slow: " + string(data))
+	case "deleted":
+		return errDeleted
 	}
 	return nil
 }

@@ -100,6 +100,7 @@ func everything(t *testing.T) map[string]string {
 		"rules.output_bytes":              "8KiB",
 		"rules.log_line_bytes":            "100",
 		"rules.log_rate":                  "3",
+		"rules.state_bytes":               "3MiB",
 		"rules.compile_memory_bytes":      "300MiB",
 		"rules.compile_cpu":               "11s",
 		"rules.compile_timeout":           "12s",
@@ -316,7 +317,7 @@ var arrivals = map[string]func(*secured){
 	"rules.event_fuel": func(s *secured) {
 		s.push("loop", "loop")
 		s.expect("POST", "/v1/rules/loop/evaluate", `{"bad":1}`, 200,
-			`"kind":"out_of_fuel","message":"out of fuel"},"fuel":1999`)
+			`"kind":"out_of_fuel","message":"out of fuel: 1,999,834 units used`)
 		s.expect("DELETE", "/v1/rules/loop", "", 200, `"lost":0`)
 	},
 	"rules.slice_fuel": func(s *secured) {
@@ -330,6 +331,9 @@ var arrivals = map[string]func(*secured){
 	"rules.memory_pages": func(s *secured) {
 		s.push("hog", "hog")
 		s.expect("POST", "/v1/rules/hog/evaluate", `{"bad":1}`, 200, `"payload":{"pages":200}`)
+		if !s.metric(`wasmeval_rule_memory_refused_total{rule="hog"} 1`) {
+			s.t.Error("that its memory did not grow further was not counted once")
+		}
 		s.expect("DELETE", "/v1/rules/hog", "", 200, `"lost":0`)
 	},
 	"rules.max_rules": func(s *secured) {
@@ -361,6 +365,7 @@ var arrivals = map[string]func(*secured){
 	"rules.output_bytes":         (*secured).checkLimits,
 	"rules.log_line_bytes":       (*secured).checkLimits,
 	"rules.log_rate":             (*secured).checkLimits,
+	"rules.state_bytes":          (*secured).checkLimits,
 	"rules.compile_memory_bytes": (*secured).checkLimits,
 	"rules.compile_cpu":          (*secured).checkLimits,
 	"rules.compile_timeout":      (*secured).checkLimits,
@@ -481,7 +486,7 @@ func (s *secured) checkLimits() {
 	want.Module.ModuleBytes, want.Module.MemoryPages = 64<<10, 200
 	want.Rules, want.Versions, want.Waiting = 3, 2, 77
 	want.PayloadBytes, want.OutputBytes = 2<<10, 8<<10
-	want.LogLineBytes, want.LogRate = 100, 3
+	want.LogLineBytes, want.LogRate, want.StateBytes = 100, 3, 3<<20
 	want.Compile = runtime.CompileLimits{DataBytes: 300 << 20, CPU: 11 * time.Second,
 		Wall: 12 * time.Second, Queue: 13, CodeBytes: 1 << 20, CacheBytes: 5 << 20}
 	want.Quarantine = runtime.QuarantineLimits{InRow: 5, Percent: 6, Wait: 7 * time.Second,

@@ -112,6 +112,12 @@ var (
 	holds     = desc("rule_quarantines_total", "Quarantines that began.", "rule")
 	logCut    = desc("rule_log_lines_cut_total", "Lines that were too long.", "rule")
 	logLines  = desc("rule_log_lines_total", "Lines that a rule logged.", "rule", "kept")
+	ungrown   = desc("rule_memory_refused_total", "Times that memory did not grow, for its limit.", "rule")
+	unkeyed   = desc("rule_state_unkeyed_total", "State asked for by events that have no key.", "rule")
+	keys      = desc("rule_state_keys", "Keys that a state of a rule holds.", "rule", "state")
+	keyBytes  = desc("rule_state_bytes", "Memory reserved for a state of a rule.", "rule", "state")
+	forgotten = desc("rule_state_evicted_total", "Keys that made room for others.", "rule", "state")
+	late      = desc("rule_state_late_total", "Events older than the window of a state.", "rule", "state")
 
 	delivered    = desc("sink_delivered_total", "Verdicts delivered.", "sink", "type")
 	sinkDropped  = desc("sink_dropped_total", "Verdicts dropped.", "sink", "type", "reason")
@@ -244,6 +250,14 @@ func (e emitter) rule(r *runtime.RuleStats) {
 	e.count(logCut, r.Cut, name)
 	e.count(logLines, r.Logged, name, "true")
 	e.count(logLines, r.Unlogged, name, "false")
+	e.count(ungrown, r.Ungrown, name)
+	e.count(unkeyed, r.Unkeyed, name)
+	for _, s := range r.State {
+		e.gauge(keys, float64(s.Held), name, s.Name)
+		e.gauge(keyBytes, float64(s.Size), name, s.Name)
+		e.count(forgotten, s.Evicted, name, s.Name)
+		e.count(late, s.Late, name, s.Name)
+	}
 }
 
 func (e emitter) sink(s *Sink) {

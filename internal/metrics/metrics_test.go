@@ -11,6 +11,7 @@ import (
 
 	"wasmeval/bus"
 	"wasmeval/runtime"
+	"wasmeval/runtime/state"
 )
 
 var update = flag.Bool("update", false, "write the golden file")
@@ -36,6 +37,7 @@ func scrape(t *testing.T, rules ...string) []string {
 			for _, r := range rules {
 				rs := runtime.RuleStats{Name: runtime.RuleName(r), Faults: map[string]uint64{"trap": 1}}
 				rs.Outcomes[runtime.Matched] = 4
+				rs.State = []runtime.StateStats{{Spec: state.Spec{Name: "s"}, Held: 2, Evicted: 1, Late: 1}}
 				rs.Took.Counts[0], rs.Took.Counts[24] = 3, 1
 				s.Rules = append(s.Rules, rs)
 			}

@@ -25,17 +25,23 @@ type emitter struct {
 	added  int     // bytes that copies added to this body
 	labels []label // that come next, of the loop that is being repeated
 	shift  uint32  // blocks that the copies are in
+
+	marking bool   // moves are wanted; see mark
+	moves   []move // their places, from first on, in out
+	first   int    // of those of this body
 }
 
-func (w *rewriter) bodies() []byte {
+// bodies returns the code section's content, and if lines are wanted, which code is where in it.
+func (w *rewriter) bodies(lines bool) ([]byte, []move) {
 	out := appendU32(nil, uint32(len(w.Module.bodies)))
-	e := &emitter{rewriter: w}
+	e := &emitter{rewriter: w, marking: lines}
 	for i := range w.Module.bodies {
 		e.body(&w.Module.bodies[i], w.Module.plan[i])
 		out = appendU32(out, uint32(len(e.out)))
+		e.settleMoves(len(out))
 		out = append(out, e.out...)
 	}
-	return out
+	return out, e.moves
 }
 
 // body writes the rewritten body of b. If its depth is counted, its instructions are in a block of
@@ -47,6 +53,7 @@ func (e *emitter) body(b *body, p plan) {
 	e.write(e.code[r.at:b.start]...)
 	e.write(1, byte(I64), 1, byte(I32))
 	e.left, e.length = uint32(b.locals), uint32(b.locals)+1
+	e.mark(b.start, forCall)
 	if !p.quiet {
 		e.charge(b.cost)
 		e.current = len(b.calls) == 0
@@ -74,8 +81,10 @@ func (e *emitter) copy(at, to int) {
 		case p.kind == atLoop:
 			at = e.loop(at, p.n, &e.b.loops[p.loop])
 		case p.kind == atSegment:
+			e.mark(at, forLoop)
 			e.charge(p.n)
 		case p.kind != atReturn:
+			e.mark(at, added)
 			e.chargeLength(p.kind)
 		case e.plan.depth > 0:
 			e.op(opBr, p.n+e.shift)
@@ -90,10 +99,12 @@ func (e *emitter) plain(at, to int) {
 	for len(e.labels) > 0 && int(e.labels[0].at) < to {
 		l := e.labels[0]
 		e.labels = e.labels[1:]
+		e.mark(at, moved)
 		e.write(e.code[at:l.at]...)
 		e.u32(l.index + e.shift)
 		at = int(l.end)
 	}
+	e.mark(at, moved)
 	e.write(e.code[at:to]...)
 }
 
@@ -111,6 +122,7 @@ func (e *emitter) loop(at int, cost uint32, l *loop) int {
 		e.repeat(at, cost, l, n)
 	} else {
 		e.write(e.code[at:l.body]...)
+		e.mark(l.body, forLoop)
 		e.charge(cost)
 		e.copy(l.body, l.end)
 	}
@@ -148,6 +160,7 @@ func (e *emitter) copies(cost uint32, l *loop) int {
 func (e *emitter) repeat(at int, cost uint32, l *loop, n int) {
 	e.write(opBlock, noResult)
 	e.write(e.code[at:l.body]...)
+	e.mark(l.body, forLoop)
 	e.charge(cost * uint32(n))
 	first := e.next
 	for i := range n {

@@ -6,7 +6,7 @@ import (
 )
 
 // Version is the rewriter's version. It is a part of compile cache keys.
-const Version = 3
+const Version = 4
 
 // The globals that Rewrite adds and exports, and how it names those of the module.
 const (
@@ -82,7 +82,8 @@ type Limits struct {
 	LocalsTotal       int
 	BodyBytes         int
 	Nesting           int // of blocks
-	MemoryPages       int // of 64 KiB: most a module may ask for, and grow to
+	MemoryPages       int // of 64 KiB: most a module may ask for
+	GrowPages         int // most that its memory may be declared to grow to; its host may refuse sooner
 	Tables            int
 	TableEntries      int // of all tables together, also after growing
 	DataSegments      int
@@ -105,7 +106,7 @@ func DefaultLimits() Limits {
 	return Limits{
 		ModuleBytes: 8 << 20, Types: 1_000, TypeValues: 5_000, Functions: 20_000, Imports: 100,
 		Exports: 1_000, Globals: 1_000, Params: 64, Results: 20, LocalsPerFunction: 10_000,
-		LocalsTotal: 500_000, BodyBytes: 512 << 10, Nesting: 4_000, MemoryPages: 512, Tables: 4,
+		LocalsTotal: 500_000, BodyBytes: 512 << 10, Nesting: 4_000, MemoryPages: 512, GrowPages: mostPages, Tables: 4,
 		TableEntries: 20_000, DataSegments: 100_000, ElementSegments: 10_000, Elements: 20_000,
 		Points: 500_000, NameBytes: 1_000, CallDepth: 16 << 10,
 		BrTableTargets: 10_000, Branches: 10_000, Loops: 1_000, LoopsTimesLocals: 30_000,
@@ -161,6 +162,7 @@ type Module struct {
 	data      []dataSegment
 	placed    bool // all of data has offsets of its own
 	sections  [13]section
+	custom    map[string][]byte // the custom sections that symbols come from
 }
 
 type section struct {
@@ -168,6 +170,7 @@ type section struct {
 	// The vector: its count, and where its first entry and its end are in the module.
 	count      uint32
 	start, end int
+	content    int // where its count stands
 }
 
 type tableType struct {

@@ -264,7 +264,7 @@ func TestGuests(t *testing.T) {
 			t.Errorf("%s: the rewritten module is not valid: %v", name, err)
 			continue
 		}
-		if most, capped := c.ExportedMemories()["memory"].Max(); !capped || int(most) > DefaultLimits().MemoryPages {
+		if most, capped := c.ExportedMemories()["memory"].Max(); !capped || int(most) > DefaultLimits().GrowPages {
 			t.Errorf("%s: the memory may grow to %d pages", name, most)
 		}
 		_ = c.Close(ctx)
@@ -552,7 +552,7 @@ func FuzzRewrite(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, code []byte) {
 		lim := DefaultLimits()
-		lim.ModuleBytes, lim.LocalsPerFunction, lim.MemoryPages = 20_000, 100, 16
+		lim.ModuleBytes, lim.LocalsPerFunction, lim.MemoryPages, lim.GrowPages = 20_000, 100, 16, 16
 		m, err := Scan(code, lim, guestImports())
 		if err != nil {
 			return

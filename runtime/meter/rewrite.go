@@ -16,12 +16,20 @@ type rewriter struct {
 	depth  uint32         // index of the depth global
 }
 
-// Rewrite returns the module with fuel and depth counted, its memory and tables capped by the
-// limits, and without its custom sections. All indexes of the module stay as they were.
+// Rewrite returns the module with fuel and depth counted, its tables capped by the limits, and
+// without its custom sections. All indexes of the module stay as they were.
 func (m *Module) Rewrite() ([]byte, error) {
+	code, _, err := m.RewriteWithSymbols()
+	return code, err
+}
+
+// RewriteWithSymbols is Rewrite, and returns the symbols of the result. If these have lines, the
+// result has custom sections that let wazero say where in the code a trap came from.
+func (m *Module) RewriteWithSymbols() ([]byte, *Symbols, error) {
+	sym := m.newSymbols()
 	w := &rewriter{Module: m, typeOf: map[string]int{}, fuel: uint32(m.globals),
 		depth: uint32(m.globals) + 1}
-	code := w.bodies() // first, since it may append types
+	code, moves := w.bodies(len(sym.rows) > 0) // first, since it may append types
 	w.out = make([]byte, 0, len(m.code)+len(code)/2+1024)
 	w.out = append(w.out, m.code[:8]...)
 	w.typeSection()
@@ -40,7 +48,10 @@ func (m *Module) Rewrite() ([]byte, error) {
 	}
 	w.dataSection()
 	w.section(secCustom, w.origin())
-	return w.out, nil
+	if sym.moves = moves; len(moves) > 0 {
+		w.beacon()
+	}
+	return w.out, sym, nil
 }
 
 // origin is a custom section's content that says what made the module. Whoever keeps compiled

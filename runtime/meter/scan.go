@@ -102,7 +102,7 @@ func (s *scanner) module() {
 			last = sectionOrder[id]
 			s.section(int(id))
 		} else {
-			s.name("a custom section's name")
+			s.m.keepCustom(s.name("a custom section's name"), s.b[s.at:s.end])
 			s.at = s.end
 		}
 		if s.at != s.end {
@@ -134,6 +134,7 @@ func (s *scanner) section(id int) {
 		return
 	}
 	limit, entry := s.entry(id)
+	sec.content = s.at
 	sec.count = s.count(sectionNames[id]+" entries", limit)
 	sec.start, sec.end = s.at, s.end
 	for range sec.count {
@@ -245,15 +246,18 @@ func (s *scanner) tableEntry() {
 	s.m.tables = append(s.m.tables, t)
 }
 
+// mostPages is how many pages of 64 KiB a memory can have.
+const mostPages = 65536
+
 func (s *scanner) memoryEntry() {
 	least, most, capped := s.sizes("the memory")
-	if capped && most > 65536 {
-		s.fail(Malformed, "the memory has a maximum of %d pages: there are at most 65536", most)
+	if capped && most > mostPages {
+		s.fail(Malformed, "the memory has a maximum of %d pages: there are at most %d", most, mostPages)
 	}
 	if uint64(least) > uint64(s.lim.MemoryPages) {
 		s.fail(Limit, "the memory has %d pages of 64 KiB: expected at most %d", least, s.lim.MemoryPages)
 	}
-	s.m.memory = &memoryType{min: least, max: min(most, uint32(s.lim.MemoryPages))}
+	s.m.memory = &memoryType{min: least, max: min(most, uint32(s.lim.GrowPages))}
 }
 
 func (s *scanner) globalEntry() {

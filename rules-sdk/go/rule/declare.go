@@ -16,6 +16,7 @@ type declaration struct {
 	match       []string
 	columns     []*column
 	params      []param
+	states      []*keyed
 	each        func(Row) int32
 	eachBatch   func(Batch) error
 	fault       string // the first one
@@ -115,6 +116,12 @@ func manifest() (text []byte, wrong string) {
 	p.End().Array("params")
 	for _, q := range d.params {
 		q.describe(&p)
+	}
+	if p.End(); len(d.states) > 0 {
+		p.Array("state")
+		for _, k := range d.states {
+			k.describe(&p)
+		}
 	}
 	return p.close(), ""
 }

@@ -12,6 +12,37 @@ func emit(row int32, ptr unsafe.Pointer, size int32) int32
 //go:noescape
 func log(level int32, ptr unsafe.Pointer, size int32)
 
+//go:wasmimport wasmeval state_add
+//go:noescape
+func stateAdd(state, row int32, key unsafe.Pointer, keySize int32, amount float64) float64
+
+//go:wasmimport wasmeval state_distinct
+//go:noescape
+func stateDistinct(state, row int32, key unsafe.Pointer, keySize int32, value unsafe.Pointer,
+	size int32) int32
+
+//go:wasmimport wasmeval state_seen
+//go:noescape
+func stateSeen(state, row int32, key unsafe.Pointer, keySize int32) int64
+
+//go:wasmimport wasmeval state_set
+//go:noescape
+func stateSet(state, row int32, key unsafe.Pointer, keySize int32, value unsafe.Pointer,
+	size int32) int32
+
+//go:wasmimport wasmeval state_get
+//go:noescape
+func stateGet(state, row int32, key unsafe.Pointer, keySize int32, place unsafe.Pointer,
+	size int32) int32
+
+//go:wasmimport wasmeval state_time
+//go:noescape
+func stateTime(state, row int32, key unsafe.Pointer, keySize int32) int64
+
+//go:wasmimport wasmeval state_delete
+//go:noescape
+func stateDelete(state, row int32, key unsafe.Pointer, keySize int32) int32
+
 // What was given to the server stays reachable through these: it is not on the stack of any call.
 var (
 	input        []uint64

@@ -16,7 +16,7 @@ import (
 // fresh takes all declarations back, before and after the test.
 func fresh(t *testing.T) {
 	declared = declaration{}
-	t.Cleanup(func() { declared, onEmit, onLog = declaration{}, nil, nil })
+	t.Cleanup(func() { declared, host = declaration{}, nil })
 }
 
 func TestColumns(t *testing.T) {
@@ -115,7 +115,7 @@ func TestForeignBatch(t *testing.T) {
 	fresh(t)
 	F64("f")
 	Each(func(Row) int32 { return 1 })
-	batch := buildBatch([]any{map[string]any{}}, declared.columns)
+	batch := buildBatch([]any{map[string]any{}}, make([]fakeEvent, 1), declared.columns)
 	p := unsafe.Pointer(&batch[0])
 	if code := evaluate(p); code != 0 {
 		t.Fatalf("the right batch gives %d", code)
@@ -141,6 +141,10 @@ func TestManifest(t *testing.T) {
 	ParamBool("b", true, "")
 	ParamUTF8("s", "ü\n", "")
 	ParamF64("need", 0, "").Required()
+	Counter("c", Sliding(Minute, 60), Keys(50))
+	Distinct("d", Hour, 4, ByArrival())
+	Seen("first")
+	Value("v", 32, TTL(Second))
 	Each(func(Row) int32 { return 0 })
 	text, wrong := manifest()
 	want := `{"description":"a \"rule\"","match":["a.*","b"],"fields":[{"path":"x","type":"f64"},` +
@@ -148,7 +152,10 @@ func TestManifest(t *testing.T) {
 		`{"name":"f","type":"f64","default":1e-09,"description":"small"},` +
 		`{"name":"i","type":"i64","default":-9223372036854775808},` +
 		`{"name":"b","type":"bool","default":true},{"name":"s","type":"utf8","default":"ü\u000a"},` +
-		`{"name":"need","type":"f64"}]}`
+		`{"name":"need","type":"f64"}],"state":[` +
+		`{"name":"c","kind":"counter","window_ms":60000,"buckets":60,"keys":50},` +
+		`{"name":"d","kind":"distinct","window_ms":3600000,"limit":4,"time":"arrival"},` +
+		`{"name":"first","kind":"seen"},{"name":"v","kind":"value","bytes":32,"ttl_ms":1000}]}`
 	if wrong != "" || string(text) != want {
 		t.Errorf("got  %s %s\nwant %s", text, wrong, want)
 	}
@@ -168,6 +175,22 @@ func TestManifestFaults(t *testing.T) {
 		"same param":   {func() { each(); ParamI64("p", 1, ""); ParamBool("p", true, "") }, `"p"`},
 		"empty param":  {func() { each(); ParamI64("", 1, "") }, "empty name"},
 		"NaN":          {func() { each(); ParamF64("p", math.NaN(), "") }, "JSON cannot hold"},
+		"same state":   {func() { each(); Seen("s"); Value("s", 1) }, `state "s" is declared twice`},
+		"empty state":  {func() { each(); Seen("") }, "empty name"},
+		"no window":    {func() { each(); Counter("c", Window{}) }, `state "c" has the window of 0 ns`},
+		"microsecond":  {func() { each(); Distinct("c", Millisecond/1000, 1) }, "whole milliseconds"},
+		"65 buckets":   {func() { each(); Counter("c", Sliding(65*Second, 65)) }, "65 buckets"},
+		"7 buckets":    {func() { each(); Counter("c", Sliding(Second, 7)) }, "do not divide"},
+		"65 values":    {func() { each(); Distinct("c", Second, 65) }, "65 values as limit"},
+		"257 bytes":    {func() { each(); Value("c", 257) }, "257 bytes"},
+		"no keys":      {func() { each(); Seen("c", Keys(0)) }, "has 0 keys"},
+		"counter TTL":  {func() { each(); Counter("c", Tumbling(1e9), TTL(1e9)) }, "has no TTL"},
+		"17 states": {func() {
+			each()
+			for i := range 17 {
+				Seen("s" + strconv.Itoa(i))
+			}
+		}, "more than 16 states"},
 		"65 fields": {func() {
 			each()
 			for i := range 65 {
@@ -259,7 +282,7 @@ func TestEmitErrors(t *testing.T) {
 	fresh(t)
 	for code, want := range map[int32]error{0: nil, 1: ErrRefused, 2: ErrRefused, 3: ErrTooLarge,
 		4: ErrNotJSON} {
-		onEmit = func(int, []byte) int32 { return code }
+		host = &fakeHost{emit: func(int, []byte) int32 { return code }}
 		if err := (Row{}).Emit([]byte("{}")); err != want {
 			t.Errorf("%d gives %v, want %v", code, err, want)
 		}
@@ -269,7 +292,7 @@ func TestEmitErrors(t *testing.T) {
 func TestLog(t *testing.T) {
 	fresh(t)
 	var got string
-	onLog = func(l Level, text string) { got = strconv.Itoa(int(l)) + " " + text }
+	host = &fakeHost{log: func(l Level, text string) { got = strconv.Itoa(int(l)) + " " + text }}
 	Log(Warn, "a ", []byte("b "), true, " ", -1, " ", int32(2), " ", int64(3), " ", uint(4), " ",
 		uint32(5), " ", uint64(6), " ", float32(0.1), " ", 0.2, " ", struct{}{})
 	if want := "2 a b true -1 2 3 4 5 6 0.1 0.2 ?"; got != want {
@@ -289,9 +312,9 @@ func TestNoAllocations(t *testing.T) {
 		return 1
 	})
 	emitted := 0
-	onEmit = func(int, []byte) int32 { emitted++; return 0 }
+	host = &fakeHost{emit: func(int, []byte) int32 { emitted++; return 0 }}
 	batch := buildBatch([]any{map[string]any{"f": json.Number("2.5"), "s": "x"}, map[string]any{}},
-		declared.columns)
+		make([]fakeEvent, 2), declared.columns)
 	p := unsafe.Pointer(&batch[0])
 	if n := testing.AllocsPerRun(100, func() { evaluate(p) }); n != 0 || emitted != 202 {
 		t.Errorf("%v allocations a batch, %d payloads", n, emitted)

@@ -25,13 +25,16 @@ type Verdict struct {
 // not exist in a module. params is a JSON object of the parameters that differ from their defaults,
 // or "". The envelope is read from the members id, type, source, ts (RFC 3339) and key. An event
 // that the rule's match does not name has code 0. Lines of the log go to log, unless that is nil.
-// It errs where the server would refuse the rule, the parameters or the whole batch.
+// Keyed state is empty at first, and its clock is the events' ts: a window passes when an event says
+// so, not when time does. It errs where the server would refuse the rule, the parameters or the
+// whole batch.
 func Try(log func(Level, string), params string, events ...string) ([]Verdict, error) {
 	text, wrong := manifest()
 	if wrong != "" {
 		return nil, errors.New("rule: " + wrong)
 	}
-	onLog = log
+	host = &fakeHost{log: log, kept: map[fakeKey]*fakeState{}}
+	defer func() { host = nil }()
 	if err := tryParams(text, params); err != nil {
 		return nil, err
 	}
@@ -52,7 +55,11 @@ func Try(log func(Level, string), params string, events ...string) ([]Verdict, e
 	if len(rows) == 0 {
 		return verdicts, nil
 	}
-	onEmit = func(row int, payload []byte) int32 {
+	var err error
+	if host.events, err = fakeEvents(rows); err != nil {
+		return nil, fmt.Errorf("cannot read the time of an event: %w", err)
+	}
+	host.emit = func(row int, payload []byte) int32 {
 		if row < 0 || row >= len(rows) {
 			return 1
 		}
@@ -62,7 +69,7 @@ func Try(log func(Level, string), params string, events ...string) ([]Verdict, e
 		verdicts[index[row]].Payload = string(payload)
 		return 0
 	}
-	batch := buildBatch(rows, declared.columns)
+	batch := buildBatch(rows, host.events, declared.columns)
 	p := unsafe.Pointer(&batch[0])
 	if code := evaluate(p); code != 0 {
 		return nil, fmt.Errorf("cannot evaluate: the rule returned %d", code)
@@ -128,8 +135,8 @@ func matches(kind string) bool {
 	return len(declared.match) == 0
 }
 
-// buildBatch lays rows out as rules-sdk/ABI.md says. Row i arrives i nanoseconds after 1970.
-func buildBatch(rows []any, columns []*column) []uint64 {
+// buildBatch lays rows out as rules-sdk/ABI.md says.
+func buildBatch(rows []any, events []fakeEvent, columns []*column) []uint64 {
 	le, n := binary.LittleEndian, len(rows)
 	b := make([]byte, 40+32*len(columns))
 	place := func(at int, part []byte) { // appends a buffer and notes its offset at b[at:]
@@ -143,8 +150,9 @@ func buildBatch(rows []any, columns []*column) []uint64 {
 	place(12, make([]byte, 4*n))
 	times := make([]byte, 0, 8*n)
 	for i := range rows {
-		times = le.AppendUint64(times, uint64(i))
+		times = le.AppendUint64(times, uint64(events[i].arrival))
 	}
+	le.PutUint64(b[16:], uint64(events[0].arrival))
 	place(24, times)
 	for i, c := range columns {
 		at := 40 + 32*i

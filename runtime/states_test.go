@@ -1,0 +1,223 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"wasmeval/bus"
+	"wasmeval/internal/event"
+)
+
+// sendKeyed submits events of some keys, each to the shard of its key, in one batch a shard, and
+// returns the codes of their verdicts by event; -1 stands for a failed one.
+func (f *fixture) sendKeyed(events ...[2]string) []int {
+	f.t.Helper()
+	recs := make([][]bus.Record, f.bus.Shards())
+	first := f.sent + 1
+	for _, ev := range events {
+		f.sent++
+		env := event.Envelope{ID: []byte(fmt.Sprint(f.sent)), Key: []byte(ev[0]),
+			Arrival: time.Now().UnixNano()}
+		head, err := event.AppendHead(nil, &env)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		s := f.bus.ShardOf(env.Key)
+		recs[s] = append(recs[s], bus.Record{Head: head, Body: []byte(ev[1])})
+	}
+	f.out.mu.Lock()
+	f.out.lines = nil
+	f.out.mu.Unlock()
+	for s, list := range recs {
+		if _, err := f.in.Submit(s, list); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+	f.drain()
+	codes := make([]int, len(events))
+	for _, v := range f.out.all(f.t) {
+		var n int
+		if _, err := fmt.Sscan(v.Event.ID, &n); err != nil {
+			f.t.Fatal(err)
+		}
+		codes[n-first] = int(v.Code)
+		if v.Error != nil {
+			codes[n-first] = -1
+		}
+	}
+	return codes
+}
+
+func (f *fixture) wantCodes(what string, want []int, events ...[2]string) {
+	f.t.Helper()
+	if got := f.sendKeyed(events...); fmt.Sprint(got) != fmt.Sprint(want) {
+		f.t.Errorf("%s: codes %v, expected %v", what, got, want)
+	}
+}
+
+func openShards(t *testing.T, dir string, shards int) *fixture {
+	t.Helper()
+	b, err := bus.New(bus.Config{Shards: shards, RingBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return openWith(t, Config{DataDir: dir, Bus: b, Limits: DefaultLimits()})
+}
+
+var (
+	ofA     = [2]string{"a", "{}"}
+	ofB     = [2]string{"b", "{}"}
+	trapOfA = [2]string{"a", `{"trap":1}`}
+	ofNone  = [2]string{"", "{}"}
+)
+
+// State is of a key, and lives on where versions, configuration and the server do not; what a failed
+// call has changed is undone.
+func TestStateLives(t *testing.T) {
+	dir := t.TempDir()
+	f := openShards(t, dir, 2)
+	f.put("r", "counting")
+	f.wantCodes("first", []int{1, 2, 1, 9999}, ofA, ofA, ofB, ofNone)
+	f.wantCodes("a batch with a failure", []int{3, -1, 4, 2}, ofA, trapOfA, ofA, ofB)
+	if _, err := f.Configure(t.Context(), "r", RuleConfig{Fuel: 100_000}, "test"); err != nil {
+		t.Fatal(err)
+	}
+	f.wantCodes("configured", []int{5}, ofA)
+	if _, err := f.Disable(t.Context(), "r", "test"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Enable(t.Context(), "r", "test"); err != nil {
+		t.Fatal(err)
+	}
+	f.wantCodes("enabled", []int{6}, ofA)
+	f.put("other", "counting")
+	f.wantState("r", "hour", 2)
+	f.wantState("other", "hour", 0)
+	f.stop()
+
+	f = openShards(t, dir, 3)
+	f.wantState("r", "hour", 2)
+	if _, err := f.Delete(t.Context(), "other", "test"); err != nil {
+		t.Fatal(err)
+	}
+	f.wantCodes("after a restart with other shards", []int{7, 3}, ofA, ofB)
+	f.put("r", "counting2")
+	f.wantCodes("a version with another state", []int{1}, ofA)
+	f.wantState("r", "day", 2)
+	f.stop()
+
+	f = openShards(t, dir, 1)
+	f.wantCodes("after another restart", []int{2}, ofA)
+	if _, err := f.Delete(t.Context(), "r", "test"); err != nil {
+		t.Fatal(err)
+	}
+	f.put("r", "counting2")
+	f.wantCodes("a new rule of the same name", []int{1}, ofA)
+}
+
+func (f *fixture) wantState(rule RuleName, name string, keys int) {
+	f.t.Helper()
+	r, err := f.Rule(rule)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for _, s := range r.State {
+		if s.Name == name && s.Held == keys && s.Size > 0 && s.Evicted == 0 {
+			return
+		}
+	}
+	f.t.Errorf("states of %s: %+v: expected %q with %d keys", rule, r.State, name, keys)
+}
+
+// A rule that is deleted while the server does not run, or whose upload fails, leaves nothing behind,
+// and a test changes nothing.
+func TestStateStays(t *testing.T) {
+	dir := t.TempDir()
+	f := openShards(t, dir, 2)
+	f.put("r", "counting")
+	f.wantCodes("first", []int{1, 2}, ofA, ofA)
+	got, err := f.Test(t.Context(), "r", 0, []TestEvent{[]byte(`{"key":"a"}`), []byte(`{"key":"a"}`)}, nil)
+	if err != nil || got[0].Code != 1 || got[1].Code != 2 {
+		t.Errorf("a test gives %+v, %v: expected codes 1 and 2 of states of its own", got, err)
+	}
+	if _, err := f.Put(t.Context(), "r", module(t, "loop")[:20], PutOptions{Activate: true}); err == nil {
+		t.Error("half a module is taken")
+	}
+	f.wantCodes("after a test and a refusal", []int{3}, ofA)
+	// Disabled at the start, the rule is not made ready; its file must stay.
+	if _, err := f.Disable(t.Context(), "r", "test"); err != nil {
+		t.Fatal(err)
+	}
+	f.stop()
+	f = openShards(t, dir, 2)
+	f.stop()
+	f = openShards(t, dir, 2)
+	if _, err := f.Enable(t.Context(), "r", "test"); err != nil {
+		t.Fatal(err)
+	}
+	f.wantCodes("after restarts while it was disabled", []int{4}, ofA)
+	unkeyed := f.sendKeyed(ofNone, ofNone)
+	if fmt.Sprint(unkeyed) != "[9999 9999]" || f.ruleStats("r").Unkeyed != 4 {
+		t.Errorf("events without a key: codes %v, %d counted: expected 4", unkeyed, f.ruleStats("r").Unkeyed)
+	}
+}
+
+func (f *fixture) ruleStats(name RuleName) RuleStats {
+	for _, r := range f.Stats().Rules {
+		if r.Name == name {
+			return r
+		}
+	}
+	return RuleStats{}
+}
+
+// A file that cannot be read is kept aside, and the rule begins with nothing.
+func TestStateDamaged(t *testing.T) {
+	dir := t.TempDir()
+	f := openShards(t, dir, 2)
+	f.put("r", "counting")
+	f.wantCodes("first", []int{1}, ofA)
+	f.stop()
+	path := filepath.Join(dir, "state", "r.state")
+	code, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	code[len(code)/2] ^= 1
+	if err := os.WriteFile(path, code, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f = openShards(t, dir, 2)
+	f.wantCodes("with a damaged file", []int{1}, ofA)
+	if kept, err := os.ReadFile(path + ".damaged"); err != nil || string(kept) != string(code) {
+		t.Errorf("the damaged file is not kept: %v", err)
+	}
+	f.stop()
+	// That of another registry has keys that mean nothing here.
+	other := t.TempDir()
+	f = openShards(t, other, 2)
+	f.put("r", "counting")
+	f.stop()
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(other, "state", "r.state"), good, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f = openShards(t, other, 2)
+	f.wantState("r", "hour", 0)
+}
+
+// A rule's states have a limit together, which is that of all workers.
+func TestStateLimit(t *testing.T) {
+	limits := DefaultLimits()
+	limits.StateBytes = 100_000
+	f := openWith(t, Config{DataDir: t.TempDir(), Limits: limits})
+	_, err := f.Put(context.Background(), "r", module(t, "counting"), PutOptions{Activate: true})
+	wantError(t, err, BadModule, "at most 100000")
+}
