@@ -46,7 +46,7 @@ by gzip; - is stdin.`,
 	configured := addOfflineFlags(cmd)
 	cmd.Flags().StringSliceVar(&rules, "rule", nil, "rule as NAME=MODULE, any number of times")
 	cmd.Flags().StringArrayVar(&params, "param", nil,
-		"parameter as name=value, or RULE:name=value, any number of times")
+		"parameter as name=value for all rules, or RULE:name=value, any number of times")
 	cmd.Flags().StringVarP(&output, "output", "o", "-", "file for the verdicts; -: stdout")
 	cmd.Flags().BoolVar(&all, "all", false, "also verdicts with code 0: of rules that did not match")
 	_ = cmd.MarkFlagRequired("rule") // it exists
@@ -115,22 +115,7 @@ func parseRules(rules, params []string) ([]replayRule, error) {
 			return nil, fmt.Errorf("--rule %q: expected a name that no other rule has", text)
 		}
 	}
-	for _, text := range params {
-		name, rest, ok := strings.Cut(text, ":")
-		switch at := ruleNamed(list, name); {
-		case ok && at >= 0:
-			if err := setParam(&list[at].config, rest); err != nil {
-				return nil, err
-			}
-		case len(list) > 1:
-			return nil, fmt.Errorf("--param %q: expected RULE:name=value, as there are several rules", text)
-		default:
-			if err := setParam(&list[0].config, text); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return list, nil
+	return list, setParams(list, params)
 }
 
 func ruleNamed(list []replayRule, name string) int {

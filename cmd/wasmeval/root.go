@@ -51,7 +51,8 @@ stream runs; verdicts go to files, webhooks and whoever listens.`,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.AddCommand(newServe(), newCheck(), newRules(), newSend(), newTail(), newLogs(), newLedger(),
-		newDemo(), newBench(), newTest(), newReplay(), newDiff())
+		newDemo(), newBench(), newTest(), newReplay(), newDiff(),
+		newInspect())
 	return root
 }
 

@@ -331,8 +331,8 @@ var arrivals = map[string]func(*secured){
 	"rules.memory_pages": func(s *secured) {
 		s.push("hog", "hog")
 		s.expect("POST", "/v1/rules/hog/evaluate", `{"bad":1}`, 200, `"payload":{"pages":200}`)
-		if !s.metric(`wasmeval_rule_memory_refused_total{rule="hog"} 1`) {
-			s.t.Error("that its memory did not grow further was not counted once")
+		if !s.metric(`wasmeval_rule_memory_refused_total{rule="hog"} 2`) {
+			s.t.Error("that its memory did not grow further, by 16 pages and by one, was not counted")
 		}
 		s.expect("DELETE", "/v1/rules/hog", "", 200, `"lost":0`)
 	},

@@ -374,6 +374,7 @@ static inline void we_put_byte(we_json *j, char c) {
     else j->full = true;
 }
 
+// we_put_raw writes text as it stands, without a comma.
 static inline void we_put_raw(we_json *j, we_text t) {
     if (t.len > j->cap - j->len) {
         j->full = true;
@@ -434,6 +435,12 @@ static inline void we_put_i64(we_json *j, int64_t n) {
     we_next(j);
     if (n < 0) we_put_byte(j, '-');
     we_put_digits(j, n < 0 ? -(uint64_t)n : (uint64_t)n);
+}
+
+// we_put_json writes a value that is JSON already, such as one of a json column.
+static inline void we_put_json(we_json *j, we_text t) {
+    we_next(j);
+    we_put_raw(j, t);
 }
 
 static inline void we_put_bool(we_json *j, bool v) {

@@ -400,25 +400,27 @@ static inline uint32_t wt_type_(const char *name) {
 }
 
 // wt_fixed_ reads the value at v into an f64, i64 or bool column, and reports whether it is one.
-static inline bool wt_fixed_(const char *v, const char *path, uint32_t type, void *values,
-                             uint32_t row) {
+static inline bool wt_fixed_(const char *v, uint32_t type, void *values, uint32_t row) {
     char *end;
-    bool number = *v == '-' || (*v >= '0' && *v <= '9');
-    errno = 0;
     if (type == WE_BOOL) {
         if (*v == 't') ((uint8_t *)values)[row >> 3] |= (uint8_t)(1 << (row & 7));
         return *v == 't' || *v == 'f';
     }
-    if (type == WE_F64 && number) {
-        ((double *)values)[row] = strtod(v, 0);
+    if (*v != '-' && (*v < '0' || *v > '9')) return false;
+    double f = strtod(v, 0);
+    if (type == WE_F64) {
+        if (f - f != 0) return false;
+        ((double *)values)[row] = f;
         return true;
     }
-    if (!strcmp(path, "@time") && *v == '"') {
-        ((int64_t *)values)[row] = wt_time_(v);
-        return true;
-    }
+    errno = 0;
     int64_t n = strtoll(v, &end, 10);
-    if (!number || errno || *end == '.' || (*end | 32) == 'e') return false;
+    if (*end == '.' || (*end | 32) == 'e') { // 1.0 and 1e3 are integers too
+        n = f > -0x1p53 && f < 0x1p53 ? (int64_t)f : 0;
+        if ((double)n != f) return false;
+    } else if (errno) {
+        return false;
+    }
     ((int64_t *)values)[row] = n;
     return true;
 }
@@ -448,7 +450,11 @@ static inline void wt_column_(we_column *c, const char *field) {
     if (text) c->data = wt_.used;
     for (uint32_t row = 0; row < wt_.rows; row++) {
         const char *v = wt_path_(wt_of_(row)->text, path);
-        bool valid = v && (text ? wt_text_(v, type) : wt_fixed_(v, path, type, values, row));
+        bool valid = v && (text ? wt_text_(v, type) : wt_fixed_(v, type, values, row));
+        if (type == WE_I64 && !strcmp(path, "@time")) { // also of an event that names none
+            ((int64_t *)values)[row] = wt_of_(row)->time;
+            valid = true;
+        }
         if (valid) validity[row >> 3] |= (uint8_t)(1 << (row & 7));
         else c->nulls++;
         if (text) ((int32_t *)values)[row + 1] = (int32_t)(wt_.used - c->data);

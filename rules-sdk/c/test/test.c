@@ -136,10 +136,119 @@ static void columns(void) {
 static void parameters(void) {
     we_test_begin("{}");
     WE_EXPECT(1, "[-1500,7,true,\"a \\\"b\\\"\\u000a\xc3\xa9\xf0\x9f\x98\x80\xef\xbf\xbdx\",null]",
-              {"type": "t", "op": "p", "type": "exact"});
+              {"type": "exact", "op": "p"});
     we_test_begin(WE_JSON({"count": -9223372036854775808, "strict": false, "label": ""}));
     WE_EXPECT(1, "[-1500,-9223372036854775808,false,\"\",null]", {"type": "exact", "op": "p"});
 }
 
-// AT is an event of key k.
-#define AT(time, ...) {"type": "t.x", "key": "k", "ts": "1970-01-01T00:" time "Z", __VA_ARGS__}
+// says evaluates an event of key k, at a time of a day in 1970, and compares the payload.
+static void says(int line, const char *payload, const char *time, const char *op, const char *text,
+                 double f) {
+    char event[1024];
+    snprintf(event, sizeof event,
+             "{\"type\":\"t.x\",\"ts\":\"1970-01-01T%sZ\",\"op\":\"%s\",\"s\":{\"t\":[0,\"%s\"]},"
+             "\"f\":%g,\"key\":\"%s\"}", time, op, text, f, *text == '@' ? text + 1 : "k");
+    we_test_add(event);
+    int32_t failed = we_test_run();
+    if (!failed && !strcmp(we_test_payload(0), payload)) return;
+    we_test_fault(__FILE__, line, event);
+    fprintf(stderr, "    got %s, want %s\n", we_test_payload(0), payload);
+}
+
+#define SAYS(payload, time, op, text, f) says(__LINE__, payload, time, op, text, f)
+
+static char long_text[258];
+
+static void counters(void) {
+    we_test_begin("{}");
+    SAYS("1", "00:00:50", "t", "", 1);
+    SAYS("3.5", "00:00:59", "t", "", 2.5);
+    SAYS("1", "00:01:00", "t", "", 1);
+    SAYS("1", "00:00:55", "t", "", 1); // late
+    SAYS("7", "00:01:00", "t", "sub", 7);
+    SAYS("9", "00:01:00", "t", "@other", 9);
+    SAYS("-1", "00:01:00", "t", "@", 9); // no key
+    SAYS("-1", "00:01:00", "t", long_text, 9);
+    SAYS("1", "00:00:50", "l", "", 1);
+    SAYS("2", "00:01:00", "l", "", 1);
+    SAYS("3", "00:00:55", "l", "", 1);
+    SAYS("3", "00:01:45", "l", "", 0);
+    SAYS("1", "00:01:50", "l", "", 0);
+    SAYS("0", "00:03:00", "l", "", 0);
+}
+
+static void others(void) {
+    we_test_begin("{}");
+    SAYS("1", "00:00:00", "d", "a", 0);
+    SAYS("1", "00:00:01", "d", "a", 0);
+    SAYS("2", "00:00:02", "d", "b", 0);
+    SAYS("3", "00:00:03", "d", "c", 0);
+    SAYS("3", "00:00:04", "d", "d", 0); // a makes room
+    SAYS("2", "00:00:12", "d", "d", 0);
+    SAYS("2", "00:00:01", "d", "e", 0); // late
+    SAYS("-5", "00:00:12", "d", long_text, 0);
+    SAYS("-2", "00:00:12", "d", "@", 0);
+    SAYS("-1", "00:00:01", "k", "", 0);
+    SAYS("1000000000", "00:00:05.9", "k", "", 0);
+    SAYS("-1", "00:00:06", "k", "", 0);
+    SAYS("-1", "00:00:06", "k", "sub", 0);
+    SAYS("-3", "00:00:06", "w", "", 0);
+    SAYS("-3", "00:00:06", "x", "", 0);
+    SAYS("-1", "00:00:00", "g", "", 0);
+    SAYS("0", "00:00:01", "s", "abcd", 0);
+    SAYS("-5", "00:00:02", "s", "abcde", 0);
+    SAYS("4", "00:00:05.9", "g", "", 0);
+    SAYS("1000000000", "00:00:05.9", "a", "", 0);
+    SAYS("-1", "00:00:06", "a", "", 0);
+    SAYS("0", "00:00:06", "s", "", 0);
+    SAYS("0", "00:00:06", "g", "", 0);
+    SAYS("0", "00:00:06", "f", "", 0);
+    SAYS("-1", "00:00:06", "f", "", 0);
+    SAYS("-1", "00:00:06", "g", "", 0);
+    SAYS("12000000001", "00:00:09", "c", "", 0); // arrives after what came before
+}
+
+static void numbers(void) {
+    static const double zero = 0;
+    static const struct { double f; const char *text; } cases[] = {
+        {0, "0"}, {-1, "-1"}, {0.1, "0.1"}, {0.1 + 0.2, "0.30000000000000004"}, {1.0 / 3, "0.3333333333333333"},
+        {1e20, "100000000000000000000"}, {1e21, "1e21"}, {1e-6, "0.000001"}, {1e-7, "1e-7"},
+        {-1.25e-9, "-1.25e-9"}, {12345678.9, "12345678.9"}, {5e-324, "5e-324"}, {1e300, "1e300"},
+        {1.7976931348623157e308, "1.7976931348623157e308"}, {2.2250738585072014e-308, "2.2250738585072014e-308"},
+        {9007199254740992, "9007199254740992"}, {72057594037927940, "72057594037927940"},
+    };
+    uint64_t x = 88172645463325252u;
+    for (uint32_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        we_json j = {.buf = buf, .cap = sizeof buf};
+        we_put_f64(&j, cases[i].f);
+        buf[j.len] = 0;
+        if (strcmp(buf, cases[i].text)) we_test_fault(__FILE__, __LINE__, buf);
+    }
+    for (int i = 0; i < 200000; i++) { // what is written is read as the same
+        double f;
+        x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+        uint64_t bits = i & 1 ? x : (x & ~(0x7ffull << 52)) | (983 + (x >> 58)) << 52;
+        if (i % 16 == 3) bits &= ~((1ull << 52) - 1);
+        memcpy(&f, &bits, 8);
+        we_json j = {.buf = buf, .cap = sizeof buf};
+        we_put_f64(&j, f);
+        buf[j.len] = 0;
+        if (f - f != 0 ? strcmp(buf, "null") : strtod(buf, 0) != f)
+            we_test_fault(__FILE__, __LINE__, buf);
+    }
+    we_json j = {.buf = buf, .cap = sizeof buf};
+    we_put_f64(&j, 1 / zero);
+    we_put_f64(&j, -1 / zero);
+    we_put_f64(&j, zero / zero);
+    WE_CHECK(j.len == 14 && !memcmp(buf, "null,null,null", 14));
+}
+
+int main(void) {
+    memset(long_text, 'x', sizeof long_text - 1);
+    columns();
+    parameters();
+    counters();
+    others();
+    numbers();
+    return we_test_end();
+}

@@ -53,7 +53,7 @@ func TestColumns(t *testing.T) {
 			"ts":"1970-01-01T00:00:01Z"}`,
 		`{}`,
 		`{"a":{"f":"1"},"list":[0,1.5],"b":0,"s":7,"j":null}`,
-		`{"a":7,"list":[0],"b":false,"s":"","j":""}`,
+		`{"a":7,"list":[0,1e3],"b":false,"s":"","j":""}`,
 	}
 	for len(ev) < 9 { // beyond one byte of a bitmap
 		ev = append(ev, ev[0])
@@ -63,7 +63,8 @@ func TestColumns(t *testing.T) {
 		t.Fatal(err)
 	}
 	full := got{1.5, 9007199254740993, 1e9, true, "hé\n", `{"x":[1]}`, true, true, true, true, true}
-	want := []got{full, {}, {}, {j: `""`, ob: true, os: true, oj: true}, full, full, full, full, full}
+	want := []got{full, {ns: 1e9 + 1}, {ns: 1e9 + 2},
+		{i: 1000, ns: 1e9 + 3, j: `""`, oi: true, ob: true, os: true, oj: true}, full, full, full, full, full}
 	for k := range want {
 		if all[k] != want[k] || verdicts[k].Code != int32(k) {
 			t.Errorf("row %d: got %+v and code %d, want %+v", k, all[k], verdicts[k].Code, want[k])

@@ -11,7 +11,6 @@ import (
 	"math"
 	"strconv"
 	"strings"
-	"time"
 	"unsafe"
 )
 
@@ -162,6 +161,9 @@ func buildBatch(rows []any, events []fakeEvent, columns []*column) []uint64 {
 		nulls := 0
 		for r, ev := range rows {
 			word, text, ok := cell(ev, c)
+			if c.path == "@time" && c.kind == kindI64 { // also of an event that names none
+				word, ok = uint64(events[r].time), true
+			}
 			if ok {
 				validity[r/8] |= 1 << (r % 8)
 				bits[r/8] |= byte(word) & 1 << (r % 8)
@@ -205,13 +207,8 @@ func cell(ev any, c *column) (word uint64, text string, ok bool) {
 			return math.Float64bits(f), "", err == nil
 		}
 	case kindI64:
-		if s, is := v.(string); is && c.path == "@time" {
-			t, err := time.Parse(time.RFC3339, s)
-			return uint64(t.UnixNano()), "", err == nil
-		}
 		if num, is := v.(json.Number); is {
-			n, err := num.Int64()
-			return uint64(n), "", err == nil
+			return integer(num)
 		}
 	case kindBool:
 		if v == true {
@@ -229,6 +226,18 @@ func cell(ev any, c *column) (word uint64, text string, ok bool) {
 		return 0, strings.TrimSuffix(out.String(), "\n"), err == nil
 	}
 	return 0, "", false
+}
+
+// integer reads a number; 1.0 and 1e3 are integers too, where a float64 holds them exactly.
+func integer(num json.Number) (word uint64, text string, ok bool) {
+	n, err := num.Int64()
+	if err == nil {
+		return uint64(n), "", true
+	}
+	f, err := num.Float64()
+	ok = err == nil && strings.ContainsAny(string(num), ".eE") && f == math.Trunc(f) &&
+		math.Abs(f) < 1<<53
+	return uint64(int64(f)), "", ok
 }
 
 // at walks a path; nil means that the event has no such value.
