@@ -69,7 +69,10 @@ func newRequestIDs() requestIDs {
 // of is the request's id. One that could not stand in a log line as it is, is replaced.
 func (ids *requestIDs) of(r *http.Request) string {
 	const most = 128
-	id := r.Header.Get(requestIDHeader)
+	id := ""
+	if given := r.Header[requestIDHeader]; len(given) > 0 {
+		id = given[0]
+	}
 	odd := func(c rune) bool { return c <= ' ' || c > '~' || c == '"' || c == '\\' }
 	if id == "" || len(id) > most || strings.ContainsFunc(id, odd) {
 		return ids.prefix + strconv.FormatUint(ids.n.Add(1), 10)
@@ -77,13 +80,15 @@ func (ids *requestIDs) of(r *http.Request) string {
 	return id
 }
 
+// Values of headers, so that no request makes them anew; the keys that they go with are canonical.
+var noSniff, noStore = []string{"nosniff"}, []string{"no-store"}
+
 // identified gives each answer the headers that all have.
 func (a *API) identified(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set(requestIDHeader, a.ids.of(r))
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Cache-Control", "no-store")
+		h[requestIDHeader] = []string{a.ids.of(r)}
+		h["X-Content-Type-Options"], h["Cache-Control"] = noSniff, noStore
 		next.ServeHTTP(w, r)
 	})
 }

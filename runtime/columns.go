@@ -3,6 +3,7 @@ package runtime
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 	"unsafe"
@@ -33,6 +34,8 @@ type table struct {
 	text []byte // bytes of all utf8 and json values, one after the other
 	rows int
 	most int // bytes of text, with the row that is being gathered
+
+	chosen selection
 }
 
 // gathered is one column over the batch. Of fixed and text only the one for the column's type is used.
@@ -53,6 +56,7 @@ func (t *table) reset(cols, rows int) {
 		t.text = nil
 	}
 	t.text = t.text[:0]
+	t.chosen.rows = t.chosen.rows[:0] // of the batch before
 }
 
 // grow makes room for the rows of the batch in a column that is read.
@@ -229,63 +233,81 @@ const (
 
 func align8(n int) int { return (n + 7) &^ 7 }
 
-// batchSize is the number of bytes that writeBatch needs.
-func (t *table) batchSize(rows []uint16, cols []*column, which []uint32) int {
-	n := batchHeader + len(which)*descriptor + align8(4*len(rows)) + 8*len(rows)
-	bitmap := align8((len(rows) + 7) / 8)
-	for _, i := range which {
-		n += bitmap
-		switch cols[i].typ {
-		case typeF64, typeI64:
-			n += 8 * len(rows)
-		case typeBool:
-			n += bitmap
-		default:
-			n += align8(4 * (len(rows) + 1))
-			g, size := &t.cols[i], 0
-			for _, r := range rows {
-				if g.state[r] == valid {
-					size += int(g.text[r].end - g.text[r].off)
-				}
-			}
-			n += align8(size)
-		}
-	}
-	return n
+// selection is rows of a batch, and what was written of them for one rule and serves the others that
+// want the same rows: most events of a batch are mostly of one type.
+type selection struct {
+	rows  []uint16
+	times []byte
+	cols  []drawn // by the index of the column
+	stamp uint32  // of the cols that are of these rows
 }
 
-// writeBatch writes the given rows and columns into b, which has batchSize bytes, in the layout of
-// the ABI. It returns the offset of the verdicts and how many values had another type.
-func (t *table) writeBatch(b []byte, events []event.View, rows []uint16, cols []*column,
-	which []uint32) (verdicts, wrong int) {
-	clear(b)
-	le := binary.LittleEndian
-	at := batchHeader + len(which)*descriptor
-	verdicts = at
-	at += align8(4 * len(rows))
-	le.PutUint32(b[0:], abiVersion)
-	le.PutUint32(b[4:], uint32(len(rows)))
-	le.PutUint32(b[8:], uint32(len(which)))
-	le.PutUint32(b[12:], uint32(verdicts))
-	le.PutUint64(b[16:], uint64(events[rows[0]].Arrival))
-	le.PutUint32(b[24:], uint32(at))
-	le.PutUint32(b[28:], uint32(len(b)))
-	for i, r := range rows {
-		le.PutUint64(b[at+8*i:], uint64(events[r].Arrival))
+// drawn is one column over the rows of a selection, as it stands in a batch.
+type drawn struct {
+	stamp        uint32 // of the selection; else this is of another one
+	bytes        []byte // validity, values and data, each a multiple of 8 bytes
+	values, data int    // where these begin in bytes
+	dataLen      int
+	nulls, wrong int
+}
+
+// choose makes rows the selection of the batch that is in the table.
+func (t *table) choose(events []event.View, rows []uint16) {
+	s := &t.chosen
+	if slices.Equal(s.rows, rows) {
+		return
 	}
-	at += 8 * len(rows)
-	for i, c := range which {
-		d := b[batchHeader+i*descriptor:]
-		le.PutUint32(d[0:], uint32(cols[c].typ))
-		le.PutUint32(d[8:], uint32(at))
-		bad, nulls := writeValidity(b[at:], t.cols[c].state, rows)
-		wrong += bad
-		le.PutUint32(d[4:], uint32(nulls))
-		at += align8((len(rows) + 7) / 8)
-		le.PutUint32(d[12:], uint32(at))
-		at = t.writeValues(b, d, at, &t.cols[c], rows, cols[c].typ)
+	s.rows = append(s.rows[:0], rows...)
+	s.times = s.times[:0]
+	for _, r := range rows {
+		s.times = binary.LittleEndian.AppendUint64(s.times, uint64(events[r].Arrival))
 	}
-	return verdicts, wrong
+	s.stamp++
+	if s.stamp == 0 { // after 2^32 selections
+		clear(s.cols)
+		s.stamp = 1
+	}
+}
+
+// draw gives column i of the selection.
+func (t *table) draw(i uint32, typ colType) *drawn {
+	for len(t.chosen.cols) <= int(i) {
+		t.chosen.cols = append(t.chosen.cols, drawn{})
+	}
+	d := &t.chosen.cols[i]
+	if d.stamp != t.chosen.stamp {
+		d.stamp = t.chosen.stamp
+		t.redraw(d, &t.cols[i], typ)
+	}
+	return d
+}
+
+func (t *table) redraw(d *drawn, g *gathered, typ colType) {
+	rows := t.chosen.rows
+	bitmap := align8((len(rows) + 7) / 8)
+	d.values, d.data, d.dataLen = bitmap, 0, 0
+	size := bitmap
+	switch typ {
+	case typeF64, typeI64:
+		size += 8 * len(rows)
+	case typeBool:
+		size += bitmap
+	default:
+		for _, r := range rows {
+			if g.state[r] == valid {
+				d.dataLen += int(g.text[r].end - g.text[r].off)
+			}
+		}
+		d.data = bitmap + align8(4*(len(rows)+1))
+		size = d.data + align8(d.dataLen)
+	}
+	if cap(d.bytes) < size {
+		d.bytes = make([]byte, size)
+	}
+	d.bytes = d.bytes[:size]
+	clear(d.bytes)
+	d.wrong, d.nulls = writeValidity(d.bytes, g.state, rows)
+	t.writeValues(d, g, typ)
 }
 
 func writeValidity(b []byte, state []uint8, rows []uint16) (wrong, nulls int) {
@@ -302,35 +324,72 @@ func writeValidity(b []byte, state []uint8, rows []uint16) (wrong, nulls int) {
 	return wrong, nulls
 }
 
-// writeValues writes one column's values at b[at:] and, for text, its data's place into the
-// descriptor d. It returns the offset after them.
-func (t *table) writeValues(b, d []byte, at int, g *gathered, rows []uint16, typ colType) int {
-	le := binary.LittleEndian
+func (t *table) writeValues(d *drawn, g *gathered, typ colType) {
+	le, b := binary.LittleEndian, d.bytes[d.values:]
 	switch typ {
 	case typeF64, typeI64:
-		for i, r := range rows {
+		for i, r := range t.chosen.rows {
 			if g.state[r] == valid {
-				le.PutUint64(b[at+8*i:], g.fixed[r])
+				le.PutUint64(b[8*i:], g.fixed[r])
 			}
 		}
-		return at + 8*len(rows)
 	case typeBool:
-		for i, r := range rows {
+		for i, r := range t.chosen.rows {
 			if g.state[r] == valid {
-				b[at+i>>3] |= byte(g.fixed[r]) << (i & 7)
+				b[i>>3] |= byte(g.fixed[r]) << (i & 7)
 			}
 		}
-		return at + align8((len(rows)+7)/8)
-	}
-	data := at + align8(4*(len(rows)+1))
-	n := 0
-	for i, r := range rows {
-		if g.state[r] == valid {
-			n += copy(b[data+n:], t.text[g.text[r].off:g.text[r].end])
+	default:
+		n, data := 0, d.bytes[d.data:]
+		for i, r := range t.chosen.rows {
+			if g.state[r] == valid {
+				n += copy(data[n:], t.text[g.text[r].off:g.text[r].end])
+			}
+			le.PutUint32(b[4*(i+1):], uint32(n))
 		}
-		le.PutUint32(b[at+4*(i+1):], uint32(n))
 	}
-	le.PutUint32(d[16:], uint32(data))
-	le.PutUint32(d[20:], uint32(n))
-	return data + align8(n)
+}
+
+// batchSize is the number of bytes that writeBatch needs for the selection.
+func (t *table) batchSize(cols []*column, which []uint32) int {
+	n := batchHeader + len(which)*descriptor + align8(4*len(t.chosen.rows)) + len(t.chosen.times)
+	for _, i := range which {
+		n += len(t.draw(i, cols[i].typ).bytes)
+	}
+	return n
+}
+
+// writeBatch writes the selection and the given columns into b, which has batchSize bytes, in the
+// layout of the ABI. It returns the offset of the verdicts and how many values had another type.
+func (t *table) writeBatch(b []byte, which []uint32, cols []*column) (verdicts, wrong int) {
+	le, rows := binary.LittleEndian, len(t.chosen.rows)
+	at := batchHeader + len(which)*descriptor
+	verdicts = at
+	at += align8(4 * rows)
+	clear(b[verdicts:at])
+	le.PutUint32(b[0:], abiVersion)
+	le.PutUint32(b[4:], uint32(rows))
+	le.PutUint32(b[8:], uint32(len(which)))
+	le.PutUint32(b[12:], uint32(verdicts))
+	copy(b[16:24], t.chosen.times)
+	le.PutUint32(b[24:], uint32(at))
+	le.PutUint32(b[28:], uint32(len(b)))
+	le.PutUint64(b[32:], 0)
+	at += copy(b[at:], t.chosen.times)
+	for i, c := range which {
+		d, desc := &t.chosen.cols[c], b[batchHeader+i*descriptor:][:descriptor]
+		le.PutUint32(desc[0:], uint32(cols[c].typ))
+		le.PutUint32(desc[4:], uint32(d.nulls))
+		le.PutUint32(desc[8:], uint32(at))
+		le.PutUint32(desc[12:], uint32(at+d.values))
+		le.PutUint32(desc[16:], 0)
+		if d.data > 0 {
+			le.PutUint32(desc[16:], uint32(at+d.data))
+		}
+		le.PutUint32(desc[20:], uint32(d.dataLen))
+		le.PutUint64(desc[24:], 0)
+		wrong += d.wrong
+		at += copy(b[at:], d.bytes)
+	}
+	return verdicts, wrong
 }

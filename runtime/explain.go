@@ -216,8 +216,8 @@ func (t *tester) finish(out *TestVerdict, fault *VerdictError, code int32) {
 		return
 	}
 	out.Code = code
-	if e := t.in.emits[0]; code != 0 && e.end > e.off {
-		out.Payload = append(json.RawMessage{}, t.in.out[e.off:e.end]...)
+	if p := t.in.payload(0); code != 0 && len(p) > 0 {
+		out.Payload = append(json.RawMessage{}, p...)
 	}
 }
 

@@ -161,8 +161,12 @@ func (in *instance) emit(row, ptr, n uint32) uint64 {
 		return emitTooLarge
 	}
 	in.charge(uint64(n) * payloadByteFuel)
-	if in.payload().Check(b) != nil {
+	if in.checker().Check(b) != nil {
 		return emitNotJSON
+	}
+	if !in.emitted {
+		in.emitted = true
+		in.emits = append(in.emits[:0], make([]span, in.rows)...)
 	}
 	off := len(in.out)
 	in.out = appendCompact(in.out, b)
@@ -170,8 +174,8 @@ func (in *instance) emit(row, ptr, n uint32) uint64 {
 	return emitOK
 }
 
-// payload is the scanner that checks payloads; most rules never need one.
-func (in *instance) payload() *event.Scanner {
+// checker is the scanner that checks payloads; most rules never need one.
+func (in *instance) checker() *event.Scanner {
 	if in.scanner == nil {
 		var err error
 		in.scanner, err = event.NewScanner(event.Fields{}, event.Limits{EventBytes: in.limits.PayloadBytes})

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-
-	"github.com/tetratelabs/wazero/sys"
 )
 
 // lone is an instance that no worker has, with fuel.
@@ -28,7 +26,7 @@ func lone(t testing.TB, mod string) *instance {
 		e.programs.put(prog)
 		shut(t, e)
 	})
-	in.rows, in.emits = 3, make([]span, 3)
+	in.rows = 3
 	return in
 }
 
@@ -63,7 +61,7 @@ func FuzzHost(f *testing.F) {
 		for i := range hostFunctions {
 			h := &hostFunctions[i]
 			_, p := hostCall(in, h, []uint64{a, b, c, d})
-			var exit *sys.ExitError
+			var exit exitError
 			err, _ := p.(error)
 			switch {
 			case p == nil:

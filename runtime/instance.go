@@ -39,6 +39,8 @@ type instance struct {
 	budget  uint64
 	placing uint64 // fuel that a place for the batch took
 	rows    int
+	quiet   bool   // all verdicts are 0
+	emitted bool   // there are payloads; else emits is of another call
 	emits   []span // for each row, its payload in out; empty if it has none
 	out     []byte
 	refused int // payloads that were too large
@@ -47,7 +49,7 @@ type instance struct {
 	keeper  *keeper // of the rule's keyed state, or nil
 
 	random  uint64
-	scanner *event.Scanner               // for payloads; see payload
+	scanner *event.Scanner               // for payloads; see checker
 	line    [2][]byte                    // of standard output and error, until its newline
 	over    [2]bool                      // and whether it was too long
 	log     func(level int, text string) // nil: nobody wants it
@@ -220,49 +222,80 @@ func firstLine(err error) error {
 }
 
 // run evaluates one batch of rows with the given budget. On success verdicts has one code a row,
-// and in.emits the payloads; both are valid until the next call. After an error the instance must
-// be replaced, unless the error's kind is rule_error.
+// unless in.quiet says that all are 0, and payload has what was emitted; both are valid until the next
+// call. After an error the instance must be replaced, unless the error's kind is rule_error.
 func (in *instance) run(t *table, events []event.View, rows []uint16, cols []*column,
 	which []uint32, fuel uint64, verdicts []int32) (wrong int, err *VerdictError) {
-	size := t.batchSize(rows, cols, which)
-	in.budget, in.placing, in.refused, in.cut, in.memory.refused = fuel, 0, 0, 0, 0
+	t.choose(events, rows)
+	in.refused, in.cut, in.memory.refused = 0, 0, 0
+	in.quiet, in.emitted = false, false
+	in.budget = fuel
 	in.fuel.Set(fuel)
-	b, placeErr := in.input(size)
+	b, placeErr := in.input(t.batchSize(cols, which))
 	if placeErr != nil {
 		return 0, asFault(placeErr)
 	}
 	// A place is asked for now and then: what it takes is the rule's, and none of these events'.
 	in.budget = in.fuel.Get()
 	in.placing = fuel - in.budget
-	at, wrong := t.writeBatch(b, events, rows, cols, which)
+	at, wrong := t.writeBatch(b, which, cols)
 	in.rows, in.out = len(rows), in.out[:0]
 	in.clock = events[rows[0]].Arrival
-	if cap(in.emits) < len(rows) {
-		in.emits = make([]span, len(rows))
+	if in.keeper == nil {
+		return wrong, in.judge(at, verdicts)
 	}
-	in.emits = in.emits[:len(rows)]
-	clear(in.emits)
-	if in.keeper != nil {
-		in.keeper.begin(events, rows)
-		defer func() { in.keeper.end(err == nil) }()
-	}
+	in.keeper.begin(events, rows)
+	err = in.judge(at, verdicts)
+	in.keeper.end(err == nil)
+	return wrong, err
+}
+
+// judge calls wasmeval_evaluate on the batch in its place, whose verdicts are at an offset in it.
+func (in *instance) judge(at int, verdicts []int32) *VerdictError {
 	in.stack[0] = uint64(in.place)
 	if err := in.call(in.evaluate); err != nil {
-		return wrong, asFault(err)
+		return asFault(err)
 	}
 	if code := int32(in.stack[0]); code != 0 {
-		return wrong, &VerdictError{Kind: FaultRule,
+		return &VerdictError{Kind: FaultRule,
 			Message: fmt.Sprintf("wasmeval_evaluate returned %d: expected 0", code)}
 	}
 	// Read anew: the memory may have moved.
-	v, ok := in.mem.Read(in.place+uint32(at), uint32(4*len(rows)))
+	v, ok := in.mem.Read(in.place+uint32(at), uint32(4*in.rows))
 	if !ok {
-		return wrong, &VerdictError{Kind: FaultTrap, Message: "the batch is outside of memory"}
+		return &VerdictError{Kind: FaultTrap, Message: "the batch is outside of memory"}
 	}
-	for i := range rows {
+	if in.quiet = zeros(v); in.quiet {
+		return nil
+	}
+	for i := range in.rows {
 		verdicts[i] = int32(binary.LittleEndian.Uint32(v[4*i:]))
 	}
-	return wrong, nil
+	return nil
+}
+
+// zeros tells whether all bytes, which are a multiple of four, are 0.
+func zeros(b []byte) bool {
+	for ; len(b) >= 32; b = b[32:] {
+		if binary.LittleEndian.Uint64(b)|binary.LittleEndian.Uint64(b[8:])|
+			binary.LittleEndian.Uint64(b[16:])|binary.LittleEndian.Uint64(b[24:]) != 0 {
+			return false
+		}
+	}
+	for ; len(b) >= 4; b = b[4:] {
+		if binary.LittleEndian.Uint32(b) != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// payload is what was emitted for row k of the call, or nothing.
+func (in *instance) payload(k int) []byte {
+	if !in.emitted {
+		return nil
+	}
+	return in.out[in.emits[k].off:in.emits[k].end]
 }
 
 func asFault(err error) *VerdictError {

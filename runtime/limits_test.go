@@ -149,11 +149,11 @@ func TestTextIsBounded(t *testing.T) {
 			t.Errorf("%d of %d rows have %d bytes of text: expected at most %d", rows, len(recs), n,
 				batchText+maxRowText)
 		}
-		if len(w.lists[0]) != rows {
-			t.Errorf("%d rows were gathered, and the rule has %d", rows, len(w.lists[0]))
+		if len(w.found) != 1 || len(w.found[0].rows) != rows {
+			t.Fatalf("%d rows were gathered, and the rule has others: %v", rows, w.found)
 		}
-		w.lists[0] = w.lists[0][:0]
-		w.wanted = w.wanted[:0]
+		w.found[0].rows = w.found[0].rows[:0]
+		w.found = w.found[:0]
 	}
 	w.gather(s, [][]byte{record(t, `{}`)}, 1)
 	if n := cap(w.table.text); n > keepText {

@@ -52,6 +52,8 @@ type ruleSet struct {
 type match struct {
 	rules, columns []uint32
 	parse          bool // some of the columns are in the event's object
+
+	rows []uint16 // of the batch that is being evaluated; a match belongs to one worker
 }
 
 func newRuleSet(g Generation, rules []*activeRule) *ruleSet {

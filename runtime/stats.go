@@ -137,6 +137,7 @@ type RuleStats struct {
 	Replaced  uint64 // instances replaced after a failure
 	Logged    uint64
 	Unlogged  uint64 // log lines above the rate
+	LogLost   uint64 // log lines that were gone before one who followed them had read them
 
 	Unkeyed uint64       // calls of state functions for events without a key
 	State   []StateStats // of the active version
@@ -152,7 +153,8 @@ func (s *ruleStats) read(name RuleName) RuleStats {
 		Name: name, Version: VersionNumber(s.active.Load()), Faults: map[string]uint64{}, Fuel: s.fuel.Load(),
 		Calls: s.calls.Load(), WrongType: s.wrongType.Load(), Oversize: s.oversize.Load(), Cut: s.cut.Load(),
 		Replaced: s.replaced.Load(), Logged: s.logged.Load(), Unlogged: s.unlogged.Load(),
-		Took: s.took.read(), Quarantines: s.begun.Load(), Ungrown: s.ungrown.Load(),
+		LogLost: s.logs.lost.Load(),
+		Took:    s.took.read(), Quarantines: s.begun.Load(), Ungrown: s.ungrown.Load(),
 		Unkeyed: s.unkeyed.Load(),
 	}
 	for i := range s.outcomes {

@@ -37,14 +37,15 @@ type worker struct {
 	matches map[string]*match // by event type
 	shared  map[string]*match // by the rules, which many types have in common
 	onlyOne map[uint32]*match // by the one rule
-	found   []uint32          // rules that match a type
+	rules   []uint32          // that match a type
 	key     []byte            // of shared
 
 	views   []event.View
 	parser  fastjson.Parser
 	table   table
-	lists   [][]uint16 // for each rule, the rows that it wants
-	wanted  []uint32   // the rules that want any
+	found   []*match   // of the events of this batch
+	lists   [][]uint16 // for each rule, the rows that it wants, where there are several matches
+	wanted  []uint32   // the rules that want any of these
 	replies []pending  // of the events that a request waits for
 	codes   []int32
 	line    []byte
@@ -108,12 +109,7 @@ func (w *worker) handle(recs [][]byte) (n int) {
 	}
 	now := time.Now().UnixNano()
 	n = w.gather(s, recs, now)
-	slices.Sort(w.wanted)
-	for _, i := range w.wanted {
-		w.evaluate(s, i, w.lists[i], now)
-		w.lists[i] = w.lists[i][:0]
-	}
-	w.wanted = w.wanted[:0]
+	w.evaluateAll(s, now)
 	w.answer()
 	w.events.Add(uint64(n))
 	w.batches.Add(1)
@@ -154,18 +150,54 @@ func (w *worker) gather(s *ruleSet, recs [][]byte, now int64) (n int) {
 			obj = w.parse(v)
 		}
 		w.table.gather(row, v, obj, s.columns, m.columns)
-		for _, r := range m.rules {
-			if len(w.lists[r]) == 0 {
-				w.wanted = append(w.wanted, r)
-			}
-			w.lists[r] = append(w.lists[r], uint16(row))
+		if len(m.rows) == 0 {
+			w.found = append(w.found, m)
 		}
+		m.rows = append(m.rows, uint16(row))
 		if len(w.table.text) >= batchText {
 			break
 		}
 	}
 	w.unwanted.Add(uint64(unwanted))
 	return n
+}
+
+// evaluateAll runs each rule that is wanted over its rows, in the order of the rules. Mostly all
+// events have one match, and then all rules have the same rows.
+func (w *worker) evaluateAll(s *ruleSet, now int64) {
+	if len(w.found) == 1 {
+		m := w.found[0]
+		for _, i := range m.rules {
+			w.evaluate(s, i, m.rows, now)
+		}
+	} else {
+		w.sortRows()
+		for _, i := range w.wanted {
+			w.evaluate(s, i, w.lists[i], now)
+			w.lists[i] = w.lists[i][:0]
+		}
+		w.wanted = w.wanted[:0]
+	}
+	for _, m := range w.found {
+		m.rows = m.rows[:0]
+	}
+	w.found = w.found[:0]
+}
+
+// sortRows gives each rule the rows of all matches that it is in.
+func (w *worker) sortRows() {
+	for _, m := range w.found {
+		for _, r := range m.rules {
+			if len(w.lists[r]) == 0 {
+				w.wanted = append(w.wanted, r)
+			}
+			w.lists[r] = append(w.lists[r], m.rows...)
+		}
+	}
+	slices.Sort(w.wanted)
+	for _, r := range w.wanted {
+		slices.Sort(w.lists[r])
+	}
 }
 
 // parse parses one event's object. Its bytes were checked before they came into the ring, so this
@@ -206,9 +238,9 @@ func (w *worker) match(s *ruleSet, v *event.View, row uint16) *match {
 
 // newMatch finds the match of a type that was not seen before, or not since there were too many.
 func (w *worker) newMatch(s *ruleSet, typ string) *match {
-	w.found = s.matching(w.found[:0], typ)
+	w.rules = s.matching(w.rules[:0], typ)
 	w.key = w.key[:0]
-	for _, r := range w.found {
+	for _, r := range w.rules {
 		w.key = binary.LittleEndian.AppendUint32(w.key, r)
 	}
 	m := w.shared[string(w.key)]
@@ -216,7 +248,7 @@ func (w *worker) newMatch(s *ruleSet, typ string) *match {
 		if len(w.shared) >= maxMatches {
 			clear(w.shared)
 		}
-		m = s.match(w.found...)
+		m = s.match(w.rules...)
 		w.shared[string(w.key)] = m
 	}
 	if len(w.matches) >= maxMatches {
@@ -240,11 +272,10 @@ func (w *worker) matchOne(s *ruleSet, rule string) *match {
 // evaluate runs one rule over its rows, in calls that fit into a slice of fuel.
 func (w *worker) evaluate(s *ruleSet, i uint32, rows []uint16, now int64) {
 	r := s.rules[i]
-	fuel := r.fuel
-	perCall := max(1, int(w.e.limits.SliceFuel/fuel))
+	perCall := max(1, int(w.e.limits.SliceFuel/r.fuel))
 	// Rules mostly use a small part of their budget, so a call takes as many rows as fit into a slice
 	// by what was used so far; if that was too hopeful, the rows are evaluated one by one.
-	if used := r.average(); used > 0 {
+	if used := r.average(); used > 0 && perCall < len(rows) {
 		perCall = max(perCall, int(w.e.limits.SliceFuel/2/used))
 	}
 	w.calls(s, i, rows, perCall, now)
@@ -309,9 +340,9 @@ func (w *worker) call(s *ruleSet, i uint32, rows []uint16, now int64) {
 	took := time.Since(start).Nanoseconds()
 	w.slice(took)
 	r.stats.calls.Add(1)
-	r.stats.oversize.Add(uint64(in.refused))
-	r.stats.cut.Add(uint64(in.cut))
-	r.stats.ungrown.Add(uint64(in.memory.refused))
+	bump(&r.stats.oversize, in.refused)
+	bump(&r.stats.cut, in.cut)
+	bump(&r.stats.ungrown, in.memory.refused)
 	used := in.used()
 	// Also that of a batch whose events are now evaluated one by one.
 	r.stats.fuel.Add(used + in.placing)
@@ -327,40 +358,58 @@ func (w *worker) call(s *ruleSet, i uint32, rows []uint16, now int64) {
 		w.fail(s, r, rows[0], now, fault, used, took)
 		return
 	}
-	r.stats.wrongType.Add(uint64(wrong))
+	bump(&r.stats.wrongType, wrong)
 	n := int64(len(rows))
 	r.stats.took.add(took/n, len(rows))
 	w.deliver(s, r, in, rows, now, used/uint64(n), took/n)
 }
 
+// bump adds to a counter that mostly stays as it is.
+func bump(c *atomic.Uint64, n int) {
+	if n > 0 {
+		c.Add(uint64(n))
+	}
+}
+
 // deliver hands out the verdicts of a call that succeeded.
 func (w *worker) deliver(s *ruleSet, r *activeRule, in *instance, rows []uint16, now int64,
 	fuel uint64, took int64) {
-	var outcomes [Outcomes]uint64
+	// Rules mostly do not match, and mostly nobody wants to know that.
+	silent := len(w.replies) == 0 && !w.e.router.Wants(string(r.name), 0, false)
+	if in.quiet && silent {
+		w.succeed(r, 0, len(rows))
+		return
+	}
+	matched, unmatched := 0, 0
 	for k, row := range rows {
-		code := w.codes[k]
-		if code < 0 {
-			w.fail(s, r, row, now, badVerdict(code), fuel, took)
-			continue
+		code := int32(0)
+		if !in.quiet {
+			code = w.codes[k]
 		}
 		v := verdict{rule: r, code: code, fuel: fuel, tookNS: took}
-		if code == 0 {
-			outcomes[Unmatched]++
-		} else {
-			outcomes[Matched]++
-			v.payload = in.out[in.emits[k].off:in.emits[k].end]
+		switch {
+		case code < 0:
+			w.fail(s, r, row, now, badVerdict(code), fuel, took)
+			continue
+		case code == 0:
+			if unmatched++; silent {
+				continue
+			}
+		default:
+			matched++
+			v.payload = in.payload(k)
 		}
 		w.send(s, &v, row, now)
 	}
-	good := 0
-	for o, n := range outcomes {
-		if n > 0 {
-			r.stats.outcomes[o].Add(n)
-			good += int(n)
-		}
-	}
-	if good > 0 {
-		r.breaker.success(good)
+	w.succeed(r, matched, unmatched)
+}
+
+// succeed counts evaluations that did not fail.
+func (w *worker) succeed(r *activeRule, matched, unmatched int) {
+	bump(&r.stats.outcomes[Matched], matched)
+	bump(&r.stats.outcomes[Unmatched], unmatched)
+	if matched+unmatched > 0 {
+		r.breaker.success(matched + unmatched)
 	}
 }
 

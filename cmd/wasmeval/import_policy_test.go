@@ -27,7 +27,7 @@ var mayImport = map[string][]string{
 	"ingest":               {"bus", "internal/event", "internal/problem", "internal/auth"},
 	"httpapi":              {"bus", "runtime", "internal/auth", "internal/problem"},
 	"cmd/wasmeval": {"bus", "runtime", "runtime/meter", "ingest", "httpapi", "internal/auth",
-		"internal/event", "internal/metrics", "internal/problem", "internal/sink"},
+		"internal/event", "internal/metrics", "internal/problem", "internal/sink", "rules-sdk"},
 }
 
 // homes are where each third-party module may be imported.

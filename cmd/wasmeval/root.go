@@ -52,7 +52,7 @@ stream runs; verdicts go to files, webhooks and whoever listens.`,
 	}
 	root.AddCommand(newServe(), newCheck(), newRules(), newSend(), newTail(), newLogs(), newLedger(),
 		newDemo(), newBench(), newTest(), newReplay(), newDiff(),
-		newInspect())
+		newInspect(), newInit(), newBuild(), newPush())
 	return root
 }
 

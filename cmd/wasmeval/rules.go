@@ -86,34 +86,40 @@ has. To change one of several, use configure.`,
   wasmeval rules push risky risky.wasm --no-activate --on-failure fail_closed`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			wasm, err := os.ReadFile(args[1])
-			if err != nil {
-				return fmt.Errorf("cannot read module %q: %w", args[1], errors.Unwrap(err))
-			}
-			r := call{method: http.MethodPut, path: rulePath(args[0]), query: url.Values{},
-				contentType: "application/wasm", body: wasm}
-			if off {
-				r.query.Set("activate", "false")
-			}
-			if config.given(cmd) {
-				var c runtime.RuleConfig
-				if err := config.apply(cmd, &c); err != nil {
-					return err
-				}
-				text, err := json.Marshal(c)
-				if err != nil {
-					return err
-				}
-				r.query.Set("config", string(text))
-			}
 			var put runtime.PutResult
-			return v.run(cmd, fmt.Sprintf("push rule %q", args[0]), r, &put,
-				func(w io.Writer) { showPut(w, &put) })
+			return v.upload(cmd, args[0], args[1], off, &config, &put)
 		},
 	}
 	cmd.Flags().BoolVar(&off, "no-activate", false, "upload only; activate it later")
 	config.add(cmd)
 	return cmd
+}
+
+// upload uploads a module, and shows what the server answers.
+func (v *rulesVerbs) upload(cmd *cobra.Command, name, file string, off bool, config *ruleConfigFlags,
+	put *runtime.PutResult) error {
+	wasm, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("cannot read module %q: %w", file, errors.Unwrap(err))
+	}
+	r := call{method: http.MethodPut, path: rulePath(name), query: url.Values{},
+		contentType: "application/wasm", body: wasm}
+	if off {
+		r.query.Set("activate", "false")
+	}
+	if config.given(cmd) {
+		var c runtime.RuleConfig
+		if err := config.apply(cmd, &c); err != nil {
+			return err
+		}
+		text, err := json.Marshal(c)
+		if err != nil {
+			return err
+		}
+		r.query.Set("config", string(text))
+	}
+	return v.run(cmd, fmt.Sprintf("push rule %q", name), r, put,
+		func(w io.Writer) { showPut(w, put) })
 }
 
 func showPut(w io.Writer, p *runtime.PutResult) {

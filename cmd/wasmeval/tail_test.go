@@ -43,12 +43,18 @@ func (n *notices) String() string {
 
 func startTail(t *testing.T, args ...string) *tailing {
 	t.Helper()
+	return startReader(t, append([]string{"tail"}, args...)...)
+}
+
+// startReader runs a verb that reads a stream.
+func startReader(t *testing.T, args ...string) *tailing {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	out, in := io.Pipe()
 	l := &tailing{t: t, lines: bufio.NewScanner(out), stop: cancel, ended: make(chan int, 1),
 		stderr: new(notices)}
 	go func() {
-		l.ended <- run(ctx, append([]string{"tail"}, args...), strings.NewReader(""), in, l.stderr)
+		l.ended <- run(ctx, args, strings.NewReader(""), in, l.stderr)
 		_ = in.Close()
 	}()
 	t.Cleanup(cancel)

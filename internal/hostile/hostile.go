@@ -60,7 +60,7 @@ func (m *Module) Answer() string {
 func Modules() []Module {
 	return slices.Concat(counts(), shapes(), floods(), features(), constants(), imports(),
 		exports(), indexes(), readiness(), manifests(), spins(), stacks(), memories(), payloads(),
-		hostCalls(), states(), answers(), places(), bombs())
+		hostCalls(), states(), answers(), places(), symbols(), bombs())
 }
 
 // What most modules are called with: those that misbehave do so for "bad":1.

@@ -13,9 +13,9 @@
 // Test:    wasmeval_test.h, by the machine's own compiler
 //
 // Include it in one source file of a rule: it defines wasmeval_abi and wasmeval_input. Names that
-// end in _ are its own. The server owns the batch's memory. Every pointer into it ends with the call
-// of WE_EVALUATE, and one into the parameters with the call of WE_CONFIGURE. Calls of an instance
-// never overlap.
+// end in _ are its own. The server owns the batch's memory. Every pointer into it ends with the
+// call of WE_EVALUATE, and one into the parameters with the call of WE_CONFIGURE. Calls of an
+// instance never overlap.
 #ifndef WASMEVAL_H
 #define WASMEVAL_H
 
@@ -62,8 +62,8 @@ typedef struct {
 // WE_JSON makes a string literal of JSON as it stands: of its white space one space is left.
 #define WE_JSON(...) #__VA_ARGS__
 
-// WE_MANIFEST takes the manifest as a string literal. Columns and states are named by their place in
-// it, so an enum beside it gives them names.
+// WE_MANIFEST takes the manifest as a string literal. Columns and states are numbered by their
+// place in it; an enum beside it gives them names.
 #define WE_MANIFEST(text)                                                                          \
     static const char we_manifest_text_[] = text;                                                  \
     WE_EXPORT(wasmeval_manifest) uint64_t we_manifest_(void) {                                     \
@@ -73,20 +73,26 @@ typedef struct {
 // WE_EVALUATE begins the function that evaluates the batch; it returns 0, or else fails the batch.
 #define WE_EVALUATE(b) WE_EXPORT(wasmeval_evaluate) int32_t we_evaluate_(const we_batch *b)
 
+#ifdef WASMEVAL_NATIVE
+static int32_t (*we_configure_)(we_text); // 0 if the rule takes none
+#define WE_CONFIGURE_ static int32_t (*we_configure_)(we_text) = we_take_params_;
+#else
+#define WE_CONFIGURE_                                                                              \
+    WE_EXPORT(wasmeval_configure) int32_t we_configure_(const char *ptr, uint32_t len) {           \
+        return we_take_params_((we_text){ptr, len});                                               \
+    }
+#endif
+
 // WE_CONFIGURE begins the function that takes the parameters, a we_text of JSON; it returns 0, or
 // else refuses them.
 #define WE_CONFIGURE(params)                                                                       \
     static int32_t we_take_params_(we_text params);                                                \
-    WE_EXPORT(wasmeval_configure) int32_t we_configure_(const char *ptr, uint32_t len) {           \
-        return we_take_params_((we_text){ptr, len});                                               \
-    }                                                                                              \
+    WE_CONFIGURE_                                                                                  \
     static int32_t we_take_params_(we_text params)
 
 WE_EXPORT(wasmeval_abi) int32_t we_abi_(void) { return 1; }
 
-#ifdef WASMEVAL_NATIVE
-__attribute__((weak)) int32_t we_configure_(const char *ptr, uint32_t len);
-#else
+#ifndef WASMEVAL_NATIVE
 // The input is all memory behind the program's own data; it grows with the batches.
 WE_EXPORT(wasmeval_input) uint32_t we_input_(uint32_t size) {
     extern unsigned char __heap_base;
@@ -110,9 +116,9 @@ WE_IMPORT(log) void we_log(int32_t level, const char *ptr, uint32_t len);
 
 // Keyed state --------------------------------------------------------------------------------
 
-// What the server keeps for the row's event key from event to event; ABI.md says how. `state` is the
-// place of the state in the manifest. `sub` divides the key further; we_lit("") is the key itself.
-// A call that has no answer returns one of these, all below 0.
+// What the server keeps for the row's event key from event to event; ABI.md says how. `state` is
+// the place of the state in the manifest. `sub` divides the key further; we_lit("") is the key
+// itself. A call that has no answer returns one of these, all below 0.
 enum {
     WE_NONE = -1,      // nothing is kept
     WE_NO_KEY = -2,    // the event has no key, and so no state
@@ -319,7 +325,7 @@ static inline uint32_t we_utf8_(uint32_t c, uint8_t *out) {
     uint32_t more = c < 0x80 ? 0 : c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
     if (c >= 0xd800 && c < 0xe000) c = 0xfffd;
     for (uint32_t i = more; i > 0; i--, c >>= 6) out[i] = 0x80 | (c & 0x3f);
-    out[0] = (uint8_t)(more ? (0xf00 >> more & 0xff) | c : c);
+    out[0] = (uint8_t)(more ? (0xff00 >> (more + 1) & 0xff) | c : c);
     return more + 1;
 }
 
@@ -453,8 +459,8 @@ static inline void we_put_null(we_json *j) {
     we_put_raw(j, we_lit("null"));
 }
 
-// we_big_ is a natural number, of which only limb[0] to limb[n-1] are set; 1,280 bits are enough for
-// what we_scaled_ does.
+// we_big_ is a natural number, of which only limb[0] to limb[n-1] are set; 1,280 bits are enough
+// for what we_scaled_ does.
 typedef struct {
     uint32_t limb[40], n;
 } we_big_;

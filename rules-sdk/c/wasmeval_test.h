@@ -13,11 +13,11 @@
 // Build and run: cc -DWASMEVAL_NATIVE -o test test.c && ./test
 //
 // The envelope is read from the members id, type, source, ts (RFC 3339, UTC) and key. An event that
-// the rule's match does not name has code 0. Keyed state goes by the events' ts: a window passes when
-// an event says so. An event without ts comes a nanosecond after the one before.
+// the rule's match does not name has code 0. Keyed state goes by the events' ts: a window passes
+// when an event says so. An event without ts comes a nanosecond after the one before.
 //
-// Limits: 256 rows and 1 MiB a batch, 16 KiB a payload; JSON is taken to be valid. What a rule could
-// not do on the server ends the test with a message.
+// Limits: 256 rows and 1 MiB a batch, 16 KiB a payload; JSON is taken to be valid. A test that
+// cannot go on ends with a message.
 #ifndef WASMEVAL_TEST_H
 #define WASMEVAL_TEST_H
 
@@ -37,8 +37,8 @@ typedef struct {
     char payload[WT_TEXT + 1];
 } wt_event_;
 
-// wt_kept_ is what a state of any kind keeps for one key. A part is a bucket of a counter, a value of
-// a distinct, or the value.
+// wt_kept_ is what a state of any kind keeps for one key. A part is a bucket of a counter, a value
+// of a distinct, or the value.
 typedef struct wt_kept_ {
     struct wt_kept_ *next;
     uint32_t state, key_len, sub_len, parts;
@@ -444,7 +444,9 @@ static inline void wt_column_(we_column *c, const char *field) {
     bool text = type == WE_UTF8 || type == WE_JSON;
     c->type = type;
     c->validity = wt_place_((wt_.rows + 7) / 8);
-    c->values = wt_place_(text ? 4 * (wt_.rows + 1) : type == WE_BOOL ? (wt_.rows + 7) / 8 : 8 * wt_.rows);
+    c->values = wt_place_(text              ? 4 * (wt_.rows + 1)
+                          : type == WE_BOOL ? (wt_.rows + 7) / 8
+                                            : 8 * wt_.rows);
     uint8_t *validity = (uint8_t *)wt_.batch + c->validity;
     void *values = (char *)wt_.batch + c->values;
     if (text) c->data = wt_.used;
@@ -508,7 +510,8 @@ static inline void we_test_begin(const char *params) {
     }
     if (!len) text[len++] = '{';
     text[len++] = '}';
-    if (we_configure_ && we_configure_(text, len)) wt_stop_("the rule refuses its params", params);
+    if (we_configure_ && we_configure_((we_text){text, len}))
+        wt_stop_("the rule refuses its params", params);
 }
 
 // we_test_add adds an event to the batch, or begins the next batch with it.

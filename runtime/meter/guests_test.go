@@ -48,30 +48,33 @@ func guests(t testing.TB) map[string][]byte {
 // guestImports are what the guests import: functions of the ABI and WASI, and those of a Rego
 // policy.
 func guestImports() []Import {
-	f := func(module, name, params string, result bool) Import {
-		var t FuncType
-		for _, c := range params {
-			t.Params = append(t.Params, map[rune]ValType{'i': I32, 'l': I64}[c])
+	list := func(letters string) (types []ValType) {
+		for _, c := range letters {
+			types = append(types, map[rune]ValType{'i': I32, 'l': I64, 'd': F64}[c])
 		}
-		if result {
-			t.Results = []ValType{I32}
-		}
-		return Import{module, name, t}
+		return types
+	}
+	f := func(module, name, params, results string) Import {
+		return Import{module, name, FuncType{list(params), list(results)}}
 	}
 	const wasi = wasi_snapshot_preview1.ModuleName
 	return []Import{
-		f("wasmeval", "emit", "iii", true), f("wasmeval", "log", "iii", false),
-		f(wasi, "args_get", "ii", true), f(wasi, "args_sizes_get", "ii", true),
-		f(wasi, "environ_get", "ii", true), f(wasi, "environ_sizes_get", "ii", true),
-		f(wasi, "clock_time_get", "ili", true), f(wasi, "random_get", "ii", true),
-		f(wasi, "sched_yield", "", true), f(wasi, "poll_oneoff", "iiii", true),
-		f(wasi, "proc_exit", "i", false), f(wasi, "fd_write", "iiii", true),
-		f(wasi, "fd_close", "i", true), f(wasi, "fd_fdstat_get", "ii", true),
-		f(wasi, "fd_fdstat_set_flags", "ii", true), f(wasi, "fd_prestat_get", "ii", true),
-		f(wasi, "fd_prestat_dir_name", "iii", true),
-		f("env", "opa_abort", "i", false), f("env", "opa_builtin0", "ii", true),
-		f("env", "opa_builtin1", "iii", true), f("env", "opa_builtin2", "iiii", true),
-		f("env", "opa_builtin3", "iiiii", true), f("env", "opa_builtin4", "iiiiii", true),
+		f("wasmeval", "emit", "iii", "i"), f("wasmeval", "log", "iii", ""),
+		f("wasmeval", "state_add", "iiiid", "d"), f("wasmeval", "state_distinct", "iiiiii", "i"),
+		f("wasmeval", "state_seen", "iiii", "l"), f("wasmeval", "state_set", "iiiiii", "i"),
+		f("wasmeval", "state_get", "iiiiii", "i"), f("wasmeval", "state_time", "iiii", "l"),
+		f("wasmeval", "state_delete", "iiii", "i"),
+		f(wasi, "args_get", "ii", "i"), f(wasi, "args_sizes_get", "ii", "i"),
+		f(wasi, "environ_get", "ii", "i"), f(wasi, "environ_sizes_get", "ii", "i"),
+		f(wasi, "clock_time_get", "ili", "i"), f(wasi, "random_get", "ii", "i"),
+		f(wasi, "sched_yield", "", "i"), f(wasi, "poll_oneoff", "iiii", "i"),
+		f(wasi, "proc_exit", "i", ""), f(wasi, "fd_write", "iiii", "i"),
+		f(wasi, "fd_close", "i", "i"), f(wasi, "fd_fdstat_get", "ii", "i"),
+		f(wasi, "fd_fdstat_set_flags", "ii", "i"), f(wasi, "fd_prestat_get", "ii", "i"),
+		f(wasi, "fd_prestat_dir_name", "iii", "i"),
+		f("env", "opa_abort", "i", ""), f("env", "opa_builtin0", "ii", "i"),
+		f("env", "opa_builtin1", "iii", "i"), f("env", "opa_builtin2", "iiii", "i"),
+		f("env", "opa_builtin3", "iiiii", "i"), f("env", "opa_builtin4", "iiiiii", "i"),
 	}
 }
 

@@ -20,18 +20,18 @@
 // # Why the table is as it is
 //
 // A key has two sets of eight places, chosen by the two halves of its hash, and goes into the one
-// with more room. With one set for each key, 3.2 % of the declared keys would find it full at 50 %
-// more places than keys, and it would take 16 places a set and twice as many places as keys to have
-// less than 0.1 %. With two choices it is 0.02 % at 25 % more places; a table has 50 % more, at which
-// none of 1,000,000 keys was evicted, and 0.002 % of them where a shard got 12 % more than its share.
-// So a table for n keys keeps n for certain as far as measured, and never more than its places.
+// with more room. With one set a key, 3.2 % of the declared keys would find theirs full although
+// there are 50 % more places than keys, and 0.85 % with twice as many places. With two sets it is
+// 0.02 % with 25 % more places. A table has 50 % more: none of 1,000,000 keys was evicted, and
+// 0.002 % where a shard had 12 % more than its share of them. So a table holds the keys that it is
+// for, and up to half as many more.
 //
 // An entry never moves, so that undoing a change is to copy the entry's old bytes back. The journal
 // holds those of each entry that was touched since the last Commit, once; it is bounded by what a
 // caller does between two Commits, and by the size of the table.
 //
-// The keyed hash is SipHash-2-4 with 128 bits. AES as a CBC-MAC takes as long for keys up to 8
-// bytes, and 1.7 to 2.3 times as long beyond (16 bytes: 32 ns against 18; 256 bytes: 250 ns against
-// 106), needs a scratch buffer for each goroutine, and cannot be keyed anew for each call, which the
-// hash of a distinct value is: with its key's own hash.
+// The keyed hash is SipHash-2-4 with 128 bits. AES as a CBC-MAC takes as long for keys of up to 8
+// bytes and longer for others (16 bytes: 32 ns against 18; 256 bytes: 250 ns against 106), needs a
+// scratch buffer for each goroutine, and cannot be keyed anew at each call, as for a value of a
+// distinct: its key is the identity of the key that it belongs to.
 package state

@@ -5,7 +5,8 @@ import (
 	"math/bits"
 )
 
-// Secret keys the hashes, so that nobody can choose event keys that meet. Saved tables belong to it.
+// Secret keys the hashes, so that nobody can choose event keys that meet. Saved tables belong to
+// it.
 type Secret [16]byte
 
 // Hasher makes keys. It does not change, so it may be used by any number of goroutines.

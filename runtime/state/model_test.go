@@ -137,7 +137,7 @@ func (p *pair) step(at int64) {
 	key := p.rand.IntN(len(p.keyOf))
 	k := p.keyOf[key]
 	var got, want any
-	op := p.rand.IntN(20)
+	op := p.rand.IntN(100)
 	switch {
 	case op == 0:
 		_, there := p.live(key, at)
@@ -157,7 +157,7 @@ func (p *pair) step(at int64) {
 		p.keys[key] = e
 		first, ok := p.table.Seen(k, at)
 		got, want = fmt.Sprint(first, ok), fmt.Sprint(e.first, seen)
-	case op < 10:
+	case op < 50:
 		value := fmt.Sprintf("%0*d", p.rand.IntN(p.spec.Bytes+1), op)[:1]
 		p.keys[key] = entryModel{first: at, value: value}
 		p.table.Set(k, at, []byte(value))
@@ -237,15 +237,17 @@ func TestModel(t *testing.T) {
 	ends := []int64{math.MinInt64, math.MinInt64 + 1, -1, 0, 1, math.MaxInt64 - 1, math.MaxInt64}
 	for i, s := range specs {
 		for round := range 20 {
-			p := pair{t: t, rand: rand.New(rand.NewPCG(uint64(i), uint64(round))), keyOf: keysOf(30)}
+			// Few keys and little time between two calls fill them, much time empties them.
+			keys, pace := []int{30, 2}[round%2], []int64{20, 200, 2000}[round%3]
+			p := pair{t: t, rand: rand.New(rand.NewPCG(uint64(i), uint64(round))), keyOf: keysOf(keys)}
 			p.model = model{spec: normal(t, s), keys: make(map[int]entryModel)}
 			p.committed = p.clone()
 			p.table = newTable(t, s, 100)
 			now, spread := int64(-500e6), max(s.WindowMS, s.TTLMS, 1000)*1e6
 			for n := range 1500 {
-				now += p.rand.Int64N(spread / 20)
+				now += p.rand.Int64N(spread / pace)
 				at := now - p.rand.Int64N(spread*3/2)
-				if round%2 == 1 {
+				if round%5 == 1 {
 					at -= at % (spread / 50) // so that several come at one time
 				}
 				if round%4 == 3 && p.rand.IntN(4) == 0 {

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// All operations take the time of the event in ns since 1970, which may be any, also one before that
-// of the last call.
+// All operations take the time of the event in ns since 1970, which may be any, also one before
+// that of the last call.
 
 // Add adds an amount to a counter and returns the sum over the window, which ends with the newest
 // bucket that the key has seen. An amount of 0 only asks; for a key that has nothing it leaves

@@ -119,9 +119,10 @@ func (t *Table) save(out io.Writer) {
 }
 
 // Load reads what Save has written into new tables for so many shards: a key goes to the one that
-// its Spread names, as bus.ShardOf does. A key for which a table has no room is one that was evicted.
-// It refuses a file that is damaged, ends early, goes on after its end, or whose tables would take
-// more than mostBytes, which are only claimed before the file was read.
+// its Spread names, as bus.ShardOf does. A key for which a table has no room was evicted. Load
+// refuses a file that is damaged, ends early, goes on after its end, or whose tables would take
+// more than mostBytes. On Linux these are address space until an entry that was read is put there;
+// all else that is allocated before the checksum is known is bounded by constants.
 func Load(r io.Reader, shards, mostBytes int) (*File, error) {
 	f := new(File)
 	if err := f.load(r, shards, mostBytes); err != nil {

@@ -129,7 +129,7 @@ func TestLoadRollback(t *testing.T) {
 	}
 }
 
-// All keys of two shards of many go to few tables: those used last stay, the others are counted.
+// A table for fewer keys than the file has keeps those that were used last, and counts the others.
 func TestLoadTooMany(t *testing.T) {
 	s := normal(t, Spec{Name: "n", Kind: Seen, Keys: 100})
 	big := Saved{Spec: s, Tables: []*Table{newTable(t, s, 4000)}}
@@ -143,6 +143,16 @@ func TestLoadTooMany(t *testing.T) {
 	f := loaded(t, saved(t, []Saved{big}), 1)
 	small := f.States[0].Tables[0]
 	stats := small.Stats()
+	for i, k := range keys {
+		if _, there := small.find(k); there {
+			continue
+		}
+		p, _ := big.Tables[0].find(k)
+		used := big.Tables[0].at(p)[tickWord]
+		if small.least(k.ID[0]) < used && small.least(k.ID[1]) < used {
+			t.Errorf("key %d is gone, though both its sets have one that was used before it", i)
+		}
+	}
 	held := 0
 	for i, k := range keys {
 		there := small.Delete(k, 2)
@@ -156,6 +166,15 @@ func TestLoadTooMany(t *testing.T) {
 	if stats.Keys != held || stats.Evicted != uint64(len(keys)-held) || held < 100 || held > 300 {
 		t.Errorf("stats are %+v: want %d keys of %d", stats, held, len(keys))
 	}
+}
+
+// least is the lowest tick in one of the two sets of a key.
+func (t *Table) least(half uint64) uint64 {
+	least := uint64(maxTick)
+	for i := range ways {
+		least = min(least, t.at(place(t.choice(half)*ways + i))[tickWord])
+	}
+	return least
 }
 
 // No byte of a file can be another or missing.
@@ -206,9 +225,11 @@ func TestLoadRefuses(t *testing.T) {
 	}{
 		{"foreign", with(0, 'x'), "this is not a file of saved states"},
 		{"newer", with(8, 2), "the file has format 2: this server reads format 1"},
-		{"checksum", append(bytes.Clone(good), 1, 2, 3, 4), "the file is damaged: its checksum is 04030201"},
+		{"checksum", append(bytes.Clone(good), 1, 2, 3, 4),
+			"the file is damaged: its checksum is 04030201"},
 		{"more", append(sumUp(good), 0), "the file goes on after its end"},
-		{"specs", with(prefixBytes-4, 0, 0, 1, 1), "its specs have 16842752 bytes: expected at most 65536"},
+		{"specs", with(prefixBytes-4, 0, 0, 1, 1),
+			"its specs have 16842752 bytes: expected at most 65536"},
 		{"no specs", with(prefixBytes-4, 0, 0, 0, 0), "cannot read its specs"},
 		{"JSON", text(`"name"`, `"gnome"`), "cannot read its specs"},
 		{"kind", text(`"distinct"`, `"extinct"`), "cannot use its specs: state \"n\": kind is"},
@@ -255,8 +276,8 @@ func TestBroken(t *testing.T) {
 	}
 }
 
-// FuzzLoad gives any bytes to Load, with a right checksum so that it goes on to the entries. What it
-// takes, it must be able to use, to save, and to load again as the same.
+// FuzzLoad gives any bytes to Load, with a right checksum so that it goes on to the entries. What
+// it takes, it must be able to use, to save, and to load again as the same.
 func FuzzLoad(f *testing.F) {
 	for _, states := range [][]Saved{nil, filled(f, 1, 1), filled(f, 2, 4)} {
 		b := saved(f, states)

@@ -17,7 +17,8 @@ func TestNormal(t *testing.T) {
 	}{
 		{Spec{Kind: Seen}, `state "": a name has 1 to 64 bytes`},
 		{Spec{Name: strings.Repeat("n", 65), Kind: Seen}, "a name has 1 to 64 bytes"},
-		{Spec{Name: "n", Kind: "set"}, `state "n": kind is "set": expected counter, distinct, seen or value`},
+		{Spec{Name: "n", Kind: "set"},
+			`state "n": kind is "set": expected counter, distinct, seen or value`},
 		{Spec{Name: "n", Kind: Counter}, `state "n": window_ms is 0: expected 1 to 31622400000`},
 		{Spec{Name: "n", Kind: Counter, WindowMS: -1}, "window_ms is -1"},
 		{Spec{Name: "n", Kind: Counter, WindowMS: maxMS + 1}, "window_ms is 31622400001"},
@@ -74,7 +75,10 @@ func TestSipHash(t *testing.T) {
 		text[i] = byte(i)
 	}
 	a, b := binary.LittleEndian.Uint64(text), binary.LittleEndian.Uint64(text[8:])
-	for n, want := range []string{"a3817f04ba25a8e66df67214c7550293", "da87c1d86b99af44347659119b22fc45"} {
+	for n, want := range []string{
+		"a3817f04ba25a8e66df67214c7550293",
+		"da87c1d86b99af44347659119b22fc45",
+	} {
 		x, y := sipHash(a, b, text[:n])
 		got := binary.LittleEndian.AppendUint64(nil, x)
 		got = binary.LittleEndian.AppendUint64(got, y)

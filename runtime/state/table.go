@@ -10,10 +10,10 @@ import (
 // ways is the number of places in a set.
 const ways = 8
 
-// A table has tags and entries, one for each place, eight places a set. The tag is the first half of
-// the identity of the key, 0 where there is none. Those of a set are one cache line, and those of
-// 10,000 keys are near the processor even where the entries are not. An entry is, in words, a head
-// and what its kind keeps:
+// A table has a tag and an entry for each place, and eight places a set. The tag is the first half
+// of the identity of the key, 0 where there is none. Those of a set are one cache line, and those
+// of 10,000 keys are near the processor even where the entries are not. An entry is, in words, a
+// head and what its kind keeps:
 const (
 	idWord    = iota // second half of the identity
 	tickWord         // Table.tick when it was used last

@@ -43,10 +43,11 @@ WE_CONFIGURE(text) {
 
 static void put_row(we_json *j, const we_batch *b, uint32_t row) {
     we_open(j, '{');
-    if (we_valid(b, we_col(b, F), row)) we_key(j, "f"), we_put_f64(j, we_f64(b, we_col(b, F), row));
-    if (we_valid(b, we_col(b, I), row)) we_key(j, "i"), we_put_i64(j, we_i64(b, we_col(b, I), row));
-    if (we_valid(b, we_col(b, B), row)) we_key(j, "b"), we_put_bool(j, we_bool(b, we_col(b, B), row));
-    if (we_valid(b, we_col(b, S), row)) we_key(j, "s"), we_put_str(j, we_str(b, we_col(b, S), row));
+    const we_column *f = we_col(b, F), *i = we_col(b, I), *t = we_col(b, B), *s = we_col(b, S);
+    if (we_valid(b, f, row)) we_key(j, "f"), we_put_f64(j, we_f64(b, f, row));
+    if (we_valid(b, i, row)) we_key(j, "i"), we_put_i64(j, we_i64(b, i, row));
+    if (we_valid(b, t, row)) we_key(j, "b"), we_put_bool(j, we_bool(b, t, row));
+    if (we_valid(b, s, row)) we_key(j, "s"), we_put_str(j, we_str(b, s, row));
     if (we_valid(b, we_col(b, J), row)) {
         we_key(j, "j");
         we_put_json(j, we_str(b, we_col(b, J), row));
@@ -118,17 +119,22 @@ static void columns(void) {
               {"type": "t.x", "f": 1.5, "i": -9223372036854775808, "b": true,
                "s": {"t": [0, "\"\n\u00e9"]}, "j": {"a b": [1, "c \" d"]},
                "ts": "2026-01-01T00:00:00.5Z"});
-    WE_EXPECT(1, "{\"b\":false}",
+    WE_EXPECT(1, "{\"b\":false,\"time\":1767225600500000001}",
               {"type": "t.x", "f": "1", "i": 1.5, "b": false, "s": {"t": [0]}, "j": null});
-    WE_EXPECT(1, "{}", {"type": "t.x", "i": 9223372036854775808, "s": [1], "b": 0});
+    WE_EXPECT(1, "{\"i\":1000,\"time\":2000000000000000000}",
+              {"type": "t.x", "i": 1e3, "s": [1], "b": 0, "ts": "2033-05-18T03:33:20Z"});
+    WE_EXPECT(1, "{\"time\":2000000000000000001}", {"type": "t.x", "i": 9223372036854775808});
     WE_CHECK(!strcmp(we_test_log(), "done"));
+    we_test_begin("{}");
     for (int i = 0; i < 20; i++) { // beyond one byte of a bitmap
-        we_test_add(i % 3 ? WE_JSON({"type": "t.x", "b": true, "s": {"t": ["", "x"]}})
-                          : WE_JSON({"type": i % 2 ? "no" : "t.y", "i": 5}));
+        we_test_add(i % 3   ? WE_JSON({"type": "t.x", "b": true, "s": {"t": ["", "x"]}})
+                    : i % 2 ? WE_JSON({"type": "not ours", "i": 5})
+                            : WE_JSON({"type": "t.y", "i": 5}));
     }
     WE_CHECK(we_test_run() == 0 && we_test_code(19) == 1);
-    WE_CHECK(!strcmp(we_test_payload(13), "{\"b\":true,\"s\":\"x\"}"));
-    WE_CHECK(!strcmp(we_test_payload(12), "{\"i\":5}"));
+    WE_CHECK(!strcmp(we_test_payload(13), "{\"b\":true,\"s\":\"x\",\"time\":13}"));
+    WE_CHECK(!strcmp(we_test_payload(12), "{\"i\":5,\"time\":12}"));
+    WE_CHECK(we_test_code(15) == 0 && we_test_code(18) == 1);
     we_test_add(WE_JSON({"type": "t.x", "op": "!"}));
     WE_CHECK(we_test_run() == 7);
 }
@@ -205,17 +211,20 @@ static void others(void) {
     SAYS("0", "00:00:06", "f", "", 0);
     SAYS("-1", "00:00:06", "f", "", 0);
     SAYS("-1", "00:00:06", "g", "", 0);
+    we_test_begin("{}");
+    SAYS("12000000000", "00:00:12", "c", "", 0);
     SAYS("12000000001", "00:00:09", "c", "", 0); // arrives after what came before
 }
 
 static void numbers(void) {
     static const double zero = 0;
     static const struct { double f; const char *text; } cases[] = {
-        {0, "0"}, {-1, "-1"}, {0.1, "0.1"}, {0.1 + 0.2, "0.30000000000000004"}, {1.0 / 3, "0.3333333333333333"},
-        {1e20, "100000000000000000000"}, {1e21, "1e21"}, {1e-6, "0.000001"}, {1e-7, "1e-7"},
-        {-1.25e-9, "-1.25e-9"}, {12345678.9, "12345678.9"}, {5e-324, "5e-324"}, {1e300, "1e300"},
-        {1.7976931348623157e308, "1.7976931348623157e308"}, {2.2250738585072014e-308, "2.2250738585072014e-308"},
-        {9007199254740992, "9007199254740992"}, {72057594037927940, "72057594037927940"},
+        {0, "0"}, {-1, "-1"}, {0.1, "0.1"}, {0.1 + 0.2, "0.30000000000000004"},
+        {1.0 / 3, "0.3333333333333333"}, {1e20, "100000000000000000000"}, {1e21, "1e21"},
+        {1e-6, "0.000001"}, {1e-7, "1e-7"}, {-1.25e-9, "-1.25e-9"}, {12345678.9, "12345678.9"},
+        {5e-324, "5e-324"}, {1e300, "1e300"}, {1.7976931348623157e308, "1.7976931348623157e308"},
+        {2.2250738585072014e-308, "2.2250738585072014e-308"},
+        {9007199254740992.0, "9007199254740992"}, {72057594037927940.0, "72057594037927940"},
     };
     uint64_t x = 88172645463325252u;
     for (uint32_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -44,6 +44,6 @@
 // key came first, and [Value] some bytes.
 //
 // A module has one thread: everything here is for the goroutine that runs init, Each or EachBatch.
-// At most 64 fields, 64 parameters and 16 states. A rule that imports fmt or encoding/json grows by a megabyte
-// and takes longer to compile; [Payload] and [Log] need neither.
+// At most 64 fields, 64 parameters and 16 states. A rule that imports fmt or encoding/json grows by
+// a megabyte and takes longer to compile; [Payload] and [Log] need neither.
 package rule

@@ -24,9 +24,9 @@ type Verdict struct {
 // not exist in a module. params is a JSON object of the parameters that differ from their defaults,
 // or "". The envelope is read from the members id, type, source, ts (RFC 3339) and key. An event
 // that the rule's match does not name has code 0. Lines of the log go to log, unless that is nil.
-// Keyed state is empty at first, and its clock is the events' ts: a window passes when an event says
-// so, not when time does. It errs where the server would refuse the rule, the parameters or the
-// whole batch.
+// Keyed state is empty at first, and its clock is the events' ts: a window passes when an event
+// says so, not when time does. It errs where the server would refuse the rule, the parameters or
+// the whole batch.
 func Try(log func(Level, string), params string, events ...string) ([]Verdict, error) {
 	text, wrong := manifest()
 	if wrong != "" {

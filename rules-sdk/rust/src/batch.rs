@@ -5,7 +5,7 @@ use std::str;
 
 /// The types of columns, as the ABI numbers them.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     F64 = 1,
     I64,
     Bool,

@@ -41,7 +41,7 @@ mod imports {
 
 /// Who asks: a state, the row, and what divides the row's key.
 #[derive(Clone, Copy)]
-pub(crate) struct Place<'a> {
+pub struct Place<'a> {
     pub state: u32,
     pub row: usize,
     pub sub: &'a str,
@@ -50,7 +50,6 @@ pub(crate) struct Place<'a> {
 // What the server answers instead of a result; see rules-sdk/ABI.md.
 pub(crate) const NONE: i32 = -1;
 pub(crate) const NO_KEY: i32 = -2;
-pub(crate) const NO_STATE: i32 = -3;
 pub(crate) const TOO_LARGE: i32 = -5;
 
 // SAFETY of every call: the server reads, or at `place` writes, no more than the bytes of slices
@@ -100,7 +99,7 @@ mod calls {
 }
 
 #[cfg(target_arch = "wasm32")]
-pub(crate) use calls::*;
+pub use calls::*;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use crate::testing::calls::*;
+pub use crate::testing::calls::*;

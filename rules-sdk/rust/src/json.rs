@@ -27,7 +27,7 @@ macro_rules! integer {
                     out.push(b'-');
                 }
                 let size = (*self as i64).unsigned_abs();
-                write_digits(out, if *self > 0 { *self as u64 } else { size });
+                write_digits(out, if *self > 0 { *self as u64 } else { size }, 1);
             }
         }
     )+};
@@ -35,16 +35,14 @@ macro_rules! integer {
 
 integer!(i8 i16 i32 i64 isize u8 u16 u32 u64 usize);
 
-fn write_digits(out: &mut Vec<u8>, mut n: u64) {
-    let mut digits = [0; 20];
+/// Writes a number with at least so many digits.
+fn write_digits(out: &mut Vec<u8>, mut n: u64, least: usize) {
+    let mut digits = [b'0'; 20];
     let mut at = digits.len();
-    loop {
+    while n > 0 || digits.len() - at < least {
         at -= 1;
         digits[at] = b'0' + (n % 10) as u8;
         n /= 10;
-        if n == 0 {
-            break;
-        }
     }
     out.extend_from_slice(&digits[at..]);
 }
@@ -57,12 +55,36 @@ impl ToJson for f64 {
         } else if size < (1u64 << 53) as f64 && (size as i64) as f64 == size && size != 0.0 {
             // Most numbers of rules are whole, and those are several times faster to write.
             (*self as i64).write(out);
-        } else if size != 0.0 && !(1e-6..1e21).contains(&size) {
-            out.extend_from_slice(format!("{:e}", self).as_bytes());
-        } else {
-            out.extend_from_slice(self.to_string().as_bytes());
+        } else if !write_decimal(out, *self) {
+            let plain = size == 0.0 || (1e-6..1e21).contains(&size);
+            let text = if plain { self.to_string() } else { format!("{:e}", self) };
+            out.extend_from_slice(text.as_bytes());
         }
     }
+}
+
+/// Writes a number that has 1 to 6 decimals and at most 15 digits, which are most of those that are
+/// not whole. The general way takes some thousand instructions.
+fn write_decimal(out: &mut Vec<u8>, v: f64) -> bool {
+    let (size, mut scale) = (v.abs(), 1);
+    for places in 1..=6 {
+        scale *= 10;
+        let n = (size * scale as f64 + 0.5) as u64;
+        if n >= 1_000_000_000_000_000 {
+            return false;
+        }
+        // Both are exact, so the quotient is what a reader makes of these digits.
+        if n > 0 && n as f64 / scale as f64 == size {
+            if v < 0.0 {
+                out.push(b'-');
+            }
+            write_digits(out, n / scale, 1);
+            out.push(b'.');
+            write_digits(out, n % scale, places);
+            return true;
+        }
+    }
+    false
 }
 
 impl ToJson for bool {

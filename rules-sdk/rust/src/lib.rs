@@ -28,7 +28,7 @@
 //!
 //! [`Declare`] has all that can be declared: fields with their types, patterns of event types,
 //! parameters and keyed state. What it gives are small handles, which are `Copy` and which the
-//! closure takes along. [`Verdict`] says what a closure may return. [`testing`](crate::testing)
+//! closure takes along. [`IntoCode`] says what a closure may return. [`testing`](crate::testing)
 //! runs a rule over events natively, without a server and without WebAssembly.
 //!
 //! A module has one thread, and the server may replace an instance at any time: a rule must not
@@ -60,7 +60,7 @@ pub use json::{Array, Object, Payload, ToJson};
 pub use log::{log, Level};
 pub use param::{Param, ParamType};
 pub use state::{Bytes, Counter, DeclareState, Distinct, Seen, Value, Window};
-pub use verdict::{Error, Rule, Verdict};
+pub use verdict::{Error, IntoCode, Rule};
 
 /// Makes a module of the function that declares a rule: exports all that the server calls.
 ///

@@ -14,17 +14,17 @@ impl Rule {
     pub fn each<F, V>(mut verdict: F) -> Rule
     where
         F: FnMut(Row<'_>) -> V + 'static,
-        V: Verdict,
+        V: IntoCode,
     {
         Rule::batch(move |batch, codes| {
             for (row, code) in batch.rows().zip(codes) {
-                *code = verdict(row).code();
+                *code = verdict(row).into_code();
             }
         })
     }
 
     /// Makes a rule of a function that evaluates a whole batch by loops over columns. It writes the
-    /// code of each row, all 0 at first; [`Verdict`] says what codes mean.
+    /// code of each row, all 0 at first; [`IntoCode`] says what codes mean.
     pub fn batch<F>(evaluate: F) -> Rule
     where
         F: FnMut(Batch<'_>, &mut [i32]) + 'static,
@@ -44,29 +44,29 @@ impl fmt::Debug for Rule {
 /// A code of 0 does not match, above 0 is the rule's own, and below 0 is an error of that event.
 /// `None` is 0, and an [`Error`] has the code [`Error::code`]; so `?` does what one means in a
 /// closure that returns `Option<i32>` or `Result<i32, Error>`.
-pub trait Verdict {
+pub trait IntoCode {
     /// Gives the code.
-    fn code(self) -> i32;
+    fn into_code(self) -> i32;
 }
 
-impl Verdict for i32 {
+impl IntoCode for i32 {
     #[inline]
-    fn code(self) -> i32 {
+    fn into_code(self) -> i32 {
         self
     }
 }
 
-impl<V: Verdict> Verdict for Option<V> {
+impl<V: IntoCode> IntoCode for Option<V> {
     #[inline]
-    fn code(self) -> i32 {
-        self.map_or(0, V::code)
+    fn into_code(self) -> i32 {
+        self.map_or(0, V::into_code)
     }
 }
 
-impl<V: Verdict> Verdict for Result<V, Error> {
+impl<V: IntoCode> IntoCode for Result<V, Error> {
     #[inline]
-    fn code(self) -> i32 {
-        self.map_or_else(Error::code, V::code)
+    fn into_code(self) -> i32 {
+        self.map_or_else(Error::code, V::into_code)
     }
 }
 

@@ -24,14 +24,14 @@ __attribute__((noinline)) static int32_t divide(int32_t a, int32_t b) {
 }
 
 __attribute__((noinline)) static int32_t endless(int32_t a) {
-    for (;;) { // loop
+    for (;;) {
         if (sink == 77) // loop
             return a;
-        sink = a ^ sink; // loop
+        sink = a ^ sink;
     }
 }
 
-__attribute__((noinline)) static int32_t deep(int32_t a) {
+__attribute__((noinline)) static int32_t deep(int32_t a) { // entry
     if (a == -1) return 0;
     sink = a;
     return deep(a + 1) + sink; // deep
