@@ -86,6 +86,7 @@ func openProject(dir string) (*project, error) {
 type command struct {
 	env  []string
 	args []string
+	made string // what it makes, which is then copied to the module; empty: it makes that itself
 }
 
 func (c *command) String() string {
@@ -105,6 +106,16 @@ func (p *project) build(ctx context.Context, c *Config, out, errs io.Writer) err
 		run.Env = append(os.Environ(), one.env...)
 		if err := run.Run(); err != nil {
 			return fmt.Errorf("cannot build %q: %s: %w", p.dir, filepath.Base(one.args[0]), err)
+		}
+		if one.made == "" {
+			continue
+		}
+		code, err := os.ReadFile(filepath.Join(p.dir, one.made))
+		if err == nil {
+			err = os.WriteFile(p.module(), code, 0o644)
+		}
+		if err != nil {
+			return fmt.Errorf("cannot copy the module of %q: %w", p.dir, err)
 		}
 	}
 	manifest, size, err := checkModule(ctx, c, p.module())
@@ -172,7 +183,7 @@ func missingTool(tool, debian, otherwise string) error {
 
 func buildGo(p *project) ([]command, error) {
 	if _, err := exec.LookPath("go"); err != nil {
-		return nil, missingTool("go", "golang-go", "from go.dev/dl; it must be 1.24 or later")
+		return nil, missingTool("go", "golang-go", "from go.dev; it must be 1.24 or later")
 	}
 	// The names of functions stay in the module, for what is said of failures.
 	return []command{{env: []string{"GOOS=wasip1", "GOARCH=wasm", "GOWORK=off"},
@@ -187,4 +198,42 @@ func buildC(p *project) ([]command, error) {
 		}
 	}
 	return []command{{args: []string{"clang", "@flags", "-o", p.name + ".wasm", "rule.c"}}}, nil
+}
+
+const rustTarget = "wasm32-unknown-unknown"
+
+// buildRust lets cargo build where the rustc in PATH has the target. Debian's rustc has it, and is
+// often hidden by another one; cargo may be too new for that one, so it builds without.
+func buildRust(p *project) ([]command, error) {
+	if _, err := exec.LookPath("cargo"); err == nil && hasRustTarget("rustc") {
+		return []command{{args: []string{"cargo", "build", "--release", "--offline", "--target", rustTarget},
+			made: "target/" + rustTarget + "/release/rule.wasm"}}, nil
+	}
+	const debian = "/usr/bin/rustc"
+	_, linker := exec.LookPath("wasm-ld")
+	if !hasRustTarget(debian) || linker != nil {
+		return nil, missingTool("rustc with its target "+rustTarget,
+			"rustc libstd-rust-dev-wasm32 lld",
+			"install Rust with cargo and then `rustup target add "+rustTarget+"`")
+	}
+	const built, crate = "target/wasmeval", "wasmeval_rule"
+	flags := []string{debian, "--edition=2021", "--target=" + rustTarget, "-Copt-level=3",
+		"-Cpanic=abort", "-Ccodegen-units=1", "-Cdebuginfo=1"}
+	sdk := append(slices.Clip(flags), "--crate-type=rlib", "--crate-name="+crate, "--out-dir="+built,
+		"sdk/src/lib.rs")
+	rule := append(slices.Clip(flags), "--crate-type=cdylib", "--crate-name=rule", "-Clto=fat",
+		"-Clinker=wasm-ld", "-Clink-arg=-zstack-size=16384",
+		"--extern="+crate+"="+built+"/lib"+crate+".rlib", "-o", p.name+".wasm", "src/lib.rs")
+	return []command{{args: sdk}, {args: rule}}, nil
+}
+
+// hasRustTarget reports whether a rustc can compile to WebAssembly: it knows the target in any case,
+// but may lack its library.
+func hasRustTarget(rustc string) bool {
+	dir, err := exec.Command(rustc, "--print=target-libdir", "--target="+rustTarget).Output()
+	if err != nil {
+		return false
+	}
+	entries, err := os.ReadDir(strings.TrimSpace(string(dir)))
+	return err == nil && len(entries) > 0
 }

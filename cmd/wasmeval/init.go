@@ -40,6 +40,8 @@ var languages = map[string]*language{
 		unitCommand: "cc -DWASMEVAL_NATIVE -o rule_test rule_test.c -lm && ./rule_test; " +
 			"code=$$?; rm -f rule_test; exit $$code",
 		marks: "rule.c", build: buildC},
+	"rust": {name: "Rust", source: "src/lib.rs", unit: "src/lib.rs",
+		unitCommand: "cargo test --offline", marks: "Cargo.toml", build: buildRust},
 }
 
 func languageNames() string { return strings.Join(slices.Sorted(maps.Keys(languages)), ", ") }

@@ -51,9 +51,9 @@ func evaluate(p unsafe.Pointer) int32 {
 		}
 		return 0
 	}
-	verdicts := b.Verdicts()
+	verdicts, each := b.Verdicts(), declared.each
 	for i := range verdicts {
-		verdicts[i] = declared.each(Row{i})
+		verdicts[i] = each(Row{i})
 	}
 	return 0
 }

@@ -2,6 +2,7 @@
 
 use crate::batch::{self, Batch, Column};
 use crate::declare::Declare;
+use crate::json;
 use crate::verdict::Rule;
 
 pub use crate::log::log_format;
@@ -22,6 +23,7 @@ impl Instance {
         let mut declared = Declare::new();
         let rule = declare(&mut declared);
         let manifest = declared.manifest();
+        json::reserve();
         Instance { columns: Vec::with_capacity(declared.kinds.len()), declared, manifest, rule }
     }
 

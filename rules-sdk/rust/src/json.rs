@@ -18,6 +18,13 @@ pub trait ToJson {
     }
 }
 
+/// Appends bytes. It is not inlined, since fuel counts the instructions of a whole function or loop,
+/// and most of these make the text grow.
+#[inline(never)]
+fn put(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(bytes);
+}
+
 macro_rules! integer {
     ($($type:ident)+) => {$(
         impl ToJson for $type {
@@ -44,21 +51,21 @@ fn write_digits(out: &mut Vec<u8>, mut n: u64, least: usize) {
         digits[at] = b'0' + (n % 10) as u8;
         n /= 10;
     }
-    out.extend_from_slice(&digits[at..]);
+    put(out, &digits[at..]);
 }
 
 impl ToJson for f64 {
     fn write(&self, out: &mut Vec<u8>) {
         let size = self.abs();
         if !self.is_finite() {
-            out.extend_from_slice(b"null");
+            put(out, b"null");
         } else if size < (1u64 << 53) as f64 && (size as i64) as f64 == size && size != 0.0 {
             // Most numbers of rules are whole, and those are several times faster to write.
             (*self as i64).write(out);
         } else if !write_decimal(out, *self) {
             let plain = size == 0.0 || (1e-6..1e21).contains(&size);
             let text = if plain { self.to_string() } else { format!("{:e}", self) };
-            out.extend_from_slice(text.as_bytes());
+            put(out, text.as_bytes());
         }
     }
 }
@@ -66,53 +73,49 @@ impl ToJson for f64 {
 /// Writes a number that has 1 to 6 decimals and at most 15 digits, which are most of those that are
 /// not whole. The general way takes some thousand instructions.
 fn write_decimal(out: &mut Vec<u8>, v: f64) -> bool {
-    let (size, mut scale) = (v.abs(), 1);
-    for places in 1..=6 {
-        scale *= 10;
-        let n = (size * scale as f64 + 0.5) as u64;
-        if n >= 1_000_000_000_000_000 {
-            return false;
-        }
-        // Both are exact, so the quotient is what a reader makes of these digits.
-        if n > 0 && n as f64 / scale as f64 == size {
-            if v < 0.0 {
-                out.push(b'-');
-            }
-            write_digits(out, n / scale, 1);
-            out.push(b'.');
-            write_digits(out, n % scale, places);
-            return true;
-        }
+    let size = v.abs();
+    let digits = |scale: u64| (size * scale as f64 + 0.5) as u64;
+    // Both are exact, so the quotient is what a reader makes of these digits.
+    let exact = |scale: u64| digits(scale) as f64 / scale as f64 == size;
+    let scales = [10, 100, 1_000, 10_000, 100_000, 1_000_000];
+    let (places, scale) = match scales.iter().position(|s| exact(*s)) {
+        Some(i) if (1..1_000_000_000_000_000).contains(&digits(scales[i])) => (i + 1, scales[i]),
+        _ => return false,
+    };
+    if v < 0.0 {
+        out.push(b'-');
     }
-    false
+    write_digits(out, digits(scale) / scale, 1);
+    out.push(b'.');
+    write_digits(out, digits(scale) % scale, places);
+    true
 }
 
 impl ToJson for bool {
     fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(if *self { b"true" } else { b"false" });
+        put(out, if *self { b"true" } else { b"false" });
     }
 }
 
 impl ToJson for str {
     fn write(&self, out: &mut Vec<u8>) {
         const HEX: &[u8; 16] = b"0123456789abcdef";
-        let bytes = self.as_bytes();
-        let mut from = 0;
+        let mut rest = self.as_bytes();
         out.push(b'"');
-        for (i, &c) in bytes.iter().enumerate() {
-            if c >= 0x20 && c != b'"' && c != b'\\' {
-                continue;
+        loop {
+            let plain = |c: &u8| *c >= 0x20 && *c != b'"' && *c != b'\\';
+            let size = rest.iter().position(|c| !plain(c)).unwrap_or(rest.len());
+            put(out, &rest[..size]);
+            match rest.get(size) {
+                None => break,
+                Some(c @ 0..=0x1f) => {
+                    let (high, low) = (HEX[usize::from(c >> 4)], HEX[usize::from(c & 15)]);
+                    put(out, &[b'\\', b'u', b'0', b'0', high, low]);
+                }
+                Some(c) => put(out, &[b'\\', *c]),
             }
-            out.extend_from_slice(&bytes[from..i]);
-            from = i + 1;
-            if c < 0x20 {
-                out.extend_from_slice(b"\\u00");
-                out.extend_from_slice(&[HEX[usize::from(c >> 4)], HEX[usize::from(c & 15)]]);
-            } else {
-                out.extend_from_slice(&[b'\\', c]);
-            }
+            rest = &rest[size + 1..];
         }
-        out.extend_from_slice(&bytes[from..]);
         out.push(b'"');
     }
 }
@@ -125,7 +128,7 @@ impl ToJson for String {
 
 impl ToJson for Json<'_> {
     fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.0.as_bytes());
+        put(out, self.0.as_bytes());
     }
 }
 
@@ -143,7 +146,7 @@ impl<T: ToJson> ToJson for Option<T> {
     fn write(&self, out: &mut Vec<u8>) {
         match self {
             Some(value) => value.write(out),
-            None => out.extend_from_slice(b"null"),
+            None => put(out, b"null"),
         }
     }
 
@@ -275,6 +278,11 @@ impl Array {
 thread_local! {
     /// The text of the payload before, whose place the next one takes.
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Makes room for payloads, so that no event has to pay for it.
+pub(crate) fn reserve() {
+    BUFFER.with(|b| b.set(Vec::with_capacity(1024)));
 }
 
 /// A JSON object that is to be attached to an event's verdict; see [`Row::payload`].
