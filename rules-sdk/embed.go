@@ -16,7 +16,7 @@ import (
 )
 
 //go:embed c/wasmeval.h c/wasmeval_test.h
-//go:embed rust/src
+//go:embed rust/README.md rust/src
 var files embed.FS
 
 //go:embed go.zip

@@ -159,8 +159,7 @@ const maxTestLogs = 100
 
 func (t *tester) log(level int, text string) {
 	if len(t.logs) < maxTestLogs {
-		name := [...]string{"debug", "info", "warn", "error"}[level]
-		t.logs = append(t.logs, TestLog{Level: name, Text: text})
+		t.logs = append(t.logs, TestLog{Level: logNames[level], Text: text})
 	}
 }
 

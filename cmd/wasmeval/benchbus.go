@@ -3,29 +3,32 @@ package main
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	goruntime "runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
-	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/spf13/cobra"
 
 	"wasmeval/bus"
 )
 
 // queue is what bench bus compares. Producers call put; it waits while the queue is full, as the
-// channels do. The consumer goroutine runs drain, which ends after close.
+// channels do, and copies the messages. The consumer goroutine runs drain, which ends after close.
 type queue interface {
-	put(producer int, msg []byte)
+	put(producer int, msgs [][]byte)
 	close()
 	drain(take func(msg []byte))
 }
 
 const (
-	benchQueueBytes = 4 << 20
-	benchQueueLen   = 16 << 10 // messages in a buffered channel: about as many as the ring holds
-	benchSlice      = 64       // messages in a slice
+	benchMessage    = 256 // bytes
+	benchQueueLen   = 16 << 10
+	benchQueueBytes = benchQueueLen * benchMessage
+	benchSlice      = 64 // messages in a slice, at most
 )
 
 var queues = []struct {
@@ -33,32 +36,47 @@ var queues = []struct {
 	make func(producers int) (queue, error)
 }{
 	{"ring", newRingQueue},
+	{"mutex ring", func(int) (queue, error) { return newMutexRing(), nil }},
 	{"chan unbuffered", func(int) (queue, error) { return chanQueue{make(chan []byte)}, nil }},
-	{"chan buffered", func(int) (queue, error) { return chanQueue{make(chan []byte, benchQueueLen)}, nil }},
+	{"chan buffered", func(int) (queue, error) {
+		return chanQueue{make(chan []byte, benchQueueLen)}, nil
+	}},
 	{"chan of slices", func(n int) (queue, error) {
-		return &sliceQueue{c: make(chan [][]byte, benchQueueLen/benchSlice), open: make([][][]byte, n)}, nil
+		c := make(chan [][]byte, benchQueueLen/benchSlice)
+		return &sliceQueue{c: c, open: make([][][]byte, n)}, nil
 	}},
 }
 
-type ringQueue struct{ r *bus.Ring }
-
-func newRingQueue(int) (queue, error) {
-	r, err := bus.NewRing(benchQueueBytes)
-	return ringQueue{r}, err
+// ringQueue is the ring of the server, with memory for each producer's records.
+type ringQueue struct {
+	r    *bus.Ring
+	recs [][]bus.Record
 }
 
-func (q ringQueue) put(_ int, msg []byte) {
+func newRingQueue(producers int) (queue, error) {
+	r, err := bus.NewRing(benchQueueBytes)
+	return &ringQueue{r, make([][]bus.Record, producers)}, err
+}
+
+func (q *ringQueue) put(p int, msgs [][]byte) {
+	recs := q.recs[p][:0]
+	for _, m := range msgs {
+		recs = append(recs, bus.Record{Body: m})
+	}
+	q.recs[p] = recs
 	for {
-		if _, err := q.r.Publish([]bus.Record{{Body: msg}}); err != bus.ErrFull {
+		n, err := q.r.Publish(recs)
+		if err != bus.ErrFull {
 			return
 		}
+		recs = recs[n:]
 		goruntime.Gosched()
 	}
 }
 
-func (q ringQueue) close() { q.r.Close() }
+func (q *ringQueue) close() { q.r.Close() }
 
-func (q ringQueue) drain(take func([]byte)) { q.r.Consume(takeAll(take), 256) }
+func (q *ringQueue) drain(take func([]byte)) { q.r.Consume(takeAll(take), 256) }
 
 type takeAll func([]byte)
 
@@ -68,11 +86,78 @@ func (t takeAll) Handle(recs [][]byte) {
 	}
 }
 
+// mutexRing is the simplest ring: slots of one size under one lock.
+type mutexRing struct {
+	mu            sync.Mutex
+	filled, freed sync.Cond
+	slots         [][]byte
+	head, tail    int // of all time
+	closed        bool
+}
+
+func newMutexRing() *mutexRing {
+	q := &mutexRing{slots: make([][]byte, benchQueueLen)}
+	q.filled.L, q.freed.L = &q.mu, &q.mu
+	memory := make([]byte, benchQueueBytes)
+	for i := range q.slots {
+		q.slots[i] = memory[i*benchMessage : (i+1)*benchMessage]
+	}
+	return q
+}
+
+func (q *mutexRing) put(_ int, msgs [][]byte) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, m := range msgs {
+		for q.tail-q.head == len(q.slots) {
+			q.freed.Wait()
+		}
+		copy(q.slots[q.tail%len(q.slots)], m)
+		if q.tail++; q.tail-q.head == 1 {
+			q.filled.Signal()
+		}
+	}
+}
+
+func (q *mutexRing) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	q.filled.Signal()
+}
+
+// drain takes all that is there at once, and frees it together.
+func (q *mutexRing) drain(take func([]byte)) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for {
+		for q.head == q.tail && !q.closed {
+			q.filled.Wait()
+		}
+		from, to := q.head, q.tail
+		if from == to {
+			return
+		}
+		q.mu.Unlock()
+		for i := from; i < to; i++ {
+			take(q.slots[i%len(q.slots)])
+		}
+		q.mu.Lock()
+		q.head = to
+		q.freed.Broadcast()
+	}
+}
+
 // chanQueue copies each message, as whoever hands over memory that is used again must.
 type chanQueue struct{ c chan []byte }
 
-func (q chanQueue) put(_ int, msg []byte) { q.c <- append([]byte(nil), msg...) }
-func (q chanQueue) close()                { close(q.c) }
+func (q chanQueue) put(_ int, msgs [][]byte) {
+	for _, m := range msgs {
+		q.c <- append([]byte(nil), m...)
+	}
+}
+
+func (q chanQueue) close() { close(q.c) }
 func (q chanQueue) drain(take func([]byte)) {
 	for m := range q.c {
 		take(m)
@@ -85,11 +170,13 @@ type sliceQueue struct {
 	open [][][]byte // by producer
 }
 
-func (q *sliceQueue) put(p int, msg []byte) {
-	q.open[p] = append(q.open[p], append([]byte(nil), msg...))
-	if len(q.open[p]) == benchSlice {
-		q.c <- q.open[p]
-		q.open[p] = make([][]byte, 0, benchSlice)
+func (q *sliceQueue) put(p int, msgs [][]byte) {
+	for _, m := range msgs {
+		q.open[p] = append(q.open[p], append([]byte(nil), m...))
+		if len(q.open[p]) == benchSlice {
+			q.c <- q.open[p]
+			q.open[p] = make([][]byte, 0, benchSlice)
+		}
 	}
 }
 
@@ -108,81 +195,254 @@ func (q *sliceQueue) drain(take func([]byte)) {
 	}
 }
 
-// measured is the result for one queue at one rate.
-type measured struct {
-	h        *hdrhistogram.Histogram
-	achieved float64 // messages a second
-	cpuNS    float64 // of the whole process, for each message
+// busPart measures the ring against other queues.
+type busPart struct{ producers int }
+
+func (p *busPart) flags(cmd *cobra.Command) {
+	cmd.Long = `Producers offer messages of 256 bytes to one consumer, by the ring, a ring under a lock,
+an unbuffered channel, a buffered channel and a channel of slices: as fast as they are taken, one by
+one and 16 at once; at light loads; at half of what the buffered channel takes; and at a load that
+the channel does not hold and the ring does. Each message carries the time at which it was meant to
+be sent; the latency counts from then. As fast as they are taken there are no latencies, which cost
+more to measure than a message.`
+	cmd.Flags().IntVar(&p.producers, "producers", p.producers, "producers")
 }
 
-func (m *measured) quantiles() []string {
-	list := make([]string, 0, 4)
-	for _, p := range []float64{50, 99, 99.9, 100} {
-		list = append(list, time.Duration(m.h.ValueAtQuantile(p)).Round(100*time.Nanosecond).String())
-	}
-	return list
+// busLoad is a load on a queue.
+type busLoad struct {
+	rate   float64 // messages a second; 0: as fast as they are taken
+	batch  int     // messages in each put
+	length time.Duration
 }
 
-// measure offers messages for a time and takes the latency of each. A producer that is late sends at
-// once until it has caught up: the messages keep their intended times.
-func measure(ctx context.Context, create func(int) (queue, error), rate float64, producers int,
-	length time.Duration) (*measured, error) {
-	if producers < 1 || producers > 64 {
-		return nil, fmt.Errorf("--producers is %d: expected 1 to 64", producers)
+func (p *busPart) run(ctx context.Context, b *bench) error {
+	if p.producers < 1 || p.producers > 64 {
+		return fmt.Errorf("--producers is %d: expected 1 to 64", p.producers)
 	}
-	q, err := create(producers)
-	if err != nil {
-		return nil, err
+	for range b.runs {
+		for _, batch := range []int{1, 16} {
+			if err := p.each(ctx, b, &busLoad{0, batch, b.length}); err != nil {
+				return err
+			}
+		}
 	}
+	at := func(name string, rate float64) *measurement { return b.report.measured("bus", name, rate) }
+	ring, channel := at("ring", 0), at("chan buffered", 0)
+	holds := rounded(channel.median(rateOfRun) / 2)
+	beyond := rounded(min(channel.median(rateOfRun)*1.3, ring.median(rateOfRun)*0.8))
+	rates := []float64{lightLoad, 100_000, holds, beyond}
+	for range b.runs {
+		for _, rate := range rates {
+			if err := p.each(ctx, b, &busLoad{rate, 1, b.length}); err != nil {
+				return err
+			}
+		}
+		if err := p.pacing(ctx, b); err != nil {
+			return err
+		}
+		if err := p.pingPong(ctx, b); err != nil {
+			return err
+		}
+	}
+	p.judge(b, holds, beyond)
+	return nil
+}
+
+// lightLoad is a load between whose messages the consumer comes to rest.
+const lightLoad = 10_000
+
+func rounded(rate float64) float64 { return max(1000, float64(int(rate/1e5)*1e5)) }
+
+// each measures all queues under one load.
+func (p *busPart) each(ctx context.Context, b *bench, l *busLoad) error {
+	for _, q := range queues {
+		made, err := q.make(p.producers)
+		if err != nil {
+			return err
+		}
+		r, err := p.measure(ctx, made, l)
+		if err != nil {
+			return err
+		}
+		m := b.report.measured("bus", l.name(q.name), l.rate)
+		m.silent = l.rate == 0
+		m.add(r)
+	}
+	return nil
+}
+
+// name is what a queue under this load is called in the report.
+func (l *busLoad) name(queue string) string {
+	if l.batch == 1 {
+		return queue
+	}
+	return fmt.Sprintf("%s x%d", queue, l.batch)
+}
+
+// measure offers messages for a time and takes the latency of each. A producer that is late sends
+// at once until it has caught up: the messages keep their intended times.
+func (p *busPart) measure(ctx context.Context, q queue, l *busLoad) (*loadRun, error) {
 	goruntime.GC()
-	m := &measured{h: newHistogram()}
+	m, h := &loadRun{}, newHistogram()
 	begun, cpu := time.Now(), processCPU()
+	take := func(msg []byte) {
+		m.Taken++
+		record(h, time.Since(begun)-time.Duration(binary.LittleEndian.Uint64(msg)))
+	}
+	if l.rate == 0 {
+		take = func([]byte) { m.Taken++ }
+	}
 	ended := make(chan struct{})
-	count := 0
 	go func() {
 		defer close(ended)
-		q.drain(func(msg []byte) {
-			count++
-			record(m.h, time.Since(begun)-time.Duration(binary.LittleEndian.Uint64(msg)))
-		})
+		q.drain(take)
 	}()
 	var all sync.WaitGroup
-	for p := range producers {
-		all.Go(func() { produce(ctx, q, p, rate/float64(producers), begun, length) })
+	var sent atomic.Uint64
+	errs := make([]error, p.producers)
+	for i := range p.producers {
+		all.Go(func() {
+			n, err := l.produce(ctx, q, i, p.producers, begun)
+			sent.Add(n)
+			errs[i] = err
+		})
 	}
 	all.Wait()
 	q.close()
 	<-ended
-	took := time.Since(begun)
-	m.achieved = float64(count) / took.Seconds()
-	m.cpuNS = float64(processCPU()-cpu) / float64(max(count, 1))
-	return m, ctx.Err()
+	m.Sent, m.Seconds = sent.Load(), time.Since(begun).Seconds()
+	m.Missing = int64(m.Sent) - int64(m.Taken)
+	m.CPU = float64(processCPU()-cpu) / float64(max(m.Taken, 1))
+	m.quantiles(h)
+	return m, errors.Join(append(errs, ctx.Err())...)
 }
 
-func produce(ctx context.Context, q queue, p int, rate float64, begun time.Time,
-	length time.Duration) {
-	small, large := make([]byte, 200), make([]byte, 4<<10)
-	for i := 0; ctx.Err() == nil; i++ {
-		intended := time.Since(begun)
-		if rate > 0 {
-			intended = time.Duration(float64(i) / rate * 1e9)
-			for now := time.Since(begun); now < intended; now = time.Since(begun) {
-				if intended-now > 2*time.Millisecond {
-					time.Sleep(time.Millisecond) // a sleep is long: only when there is time
-				} else {
-					goruntime.Gosched()
-				}
+// produce is one producer; it returns how many messages it has put.
+func (l *busLoad) produce(ctx context.Context, q queue, p, producers int, begun time.Time) (
+	sent uint64, err error) {
+	clock, err := newPacer(begun)
+	if err != nil {
+		return 0, err
+	}
+	defer clock.close()
+	msgs := make([][]byte, l.batch)
+	for i := range msgs {
+		msgs[i] = make([]byte, benchMessage)
+	}
+	for i := p; ctx.Err() == nil; i += producers {
+		intended := time.Duration(0)
+		if l.rate > 0 {
+			intended = time.Duration(float64(i*l.batch) / l.rate * 1e9)
+			clock.until(intended)
+		} else if i&63 == p&63 { // the clock costs more than a message
+			intended = time.Since(begun)
+		}
+		if intended > l.length {
+			break
+		}
+		for _, m := range msgs {
+			binary.LittleEndian.PutUint64(m, uint64(intended))
+		}
+		q.put(p, msgs)
+		sent += uint64(len(msgs))
+	}
+	return sent, nil
+}
+
+// nowhere is a queue that does not take anything.
+type nowhere chan struct{}
+
+func (q nowhere) put(int, [][]byte)  {}
+func (q nowhere) close()             { close(q) }
+func (q nowhere) drain(func([]byte)) { <-q }
+
+const noQueue = "no queue, only the producers' clocks"
+
+// pacing measures what producers alone cost at a light load.
+func (p *busPart) pacing(ctx context.Context, b *bench) error {
+	r, err := p.measure(ctx, make(nowhere), &busLoad{lightLoad, 1, b.length})
+	if err != nil {
+		return err
+	}
+	r.CPU /= float64(max(r.Sent, 1))
+	r.Taken, r.Missing = r.Sent, 0
+	m := b.report.measured("bus", noQueue, lightLoad)
+	m.silent = true
+	m.add(r)
+	return nil
+}
+
+// pingPong sends one message there and back, again and again, and takes half of the time.
+func (p *busPart) pingPong(ctx context.Context, b *bench) error {
+	for _, q := range queues {
+		if q.name == "chan of slices" {
+			continue // one message does not fill a slice
+		}
+		there, err := q.make(1)
+		if err != nil {
+			return err
+		}
+		back, err := q.make(1)
+		if err != nil {
+			return err
+		}
+		go func() {
+			there.drain(func(m []byte) { back.put(0, [][]byte{m}) })
+			back.close()
+		}()
+		r, h := &loadRun{}, newHistogram()
+		begun, cpu := time.Now(), processCPU()
+		last := begun
+		msgs := [][]byte{make([]byte, benchMessage)}
+		there.put(0, msgs)
+		back.drain(func([]byte) {
+			now := time.Now()
+			r.Taken++
+			record(h, now.Sub(last)/2)
+			if last = now; now.Sub(begun) < b.length && ctx.Err() == nil {
+				there.put(0, msgs)
+			} else {
+				there.close()
 			}
+		})
+		r.Sent, r.Seconds = r.Taken, time.Since(begun).Seconds()
+		r.CPU = float64(processCPU()-cpu) / float64(r.Taken)
+		r.quantiles(h)
+		b.report.measured("bus", q.name+", ping-pong", 0).add(r)
+	}
+	return ctx.Err()
+}
+
+func (p *busPart) judge(b *bench, holds, beyond float64) {
+	at := func(name string, rate float64) *measurement { return b.report.measured("bus", name, rate) }
+	nsEach := func(r *loadRun) float64 { return 1e9 / r.rate() }
+	b.report.judge("ring-single", at("ring", 0).all(nsEach), nil, fmt.Sprintf(
+		"buffered channel %s, mutex ring %s", number(at("chan buffered", 0).median(nsEach)),
+		number(at("mutex ring", 0).median(nsEach))))
+	b.report.judge("ring-batch", at("ring x16", 0).all(nsEach), nil, fmt.Sprintf(
+		"mutex ring %s", number(at("mutex ring x16", 0).median(nsEach))))
+	clocks := at(noQueue, lightLoad)
+	beyondClocks := func(m *measurement) []float64 {
+		list := m.all(cpuOfRun)
+		for i := range list {
+			list[i] = max(list[i]-clocks.Runs[i].CPU, 1)
 		}
-		if intended > length {
-			return
+		return list
+	}
+	b.report.judge("ring-light", beyondClocks(at("ring", lightLoad)),
+		beyondClocks(at("chan buffered", lightLoad)), fmt.Sprintf("a message at %s/s, without the "+
+			"%s ns of its producer's clock", number(lightLoad), number(clocks.median(cpuOfRun))))
+	b.report.judge("tail-beyond", micros(at("chan buffered", beyond).all(p99OfRun)),
+		micros(at("ring", beyond).all(p99OfRun)), fmt.Sprintf("at %s/s", number(beyond)))
+	b.report.judge("tail-below", micros(at("ring", holds).all(p99OfRun)),
+		micros(at("chan buffered", holds).all(p99OfRun)), fmt.Sprintf("at %s/s", number(holds)))
+	for _, rate := range []float64{holds, beyond} {
+		var list []*measurement
+		for _, q := range queues {
+			list = append(list, at(q.name, rate))
 		}
-		msg := small
-		if i%100 == 0 {
-			msg = large
-		}
-		binary.LittleEndian.PutUint64(msg, uint64(intended))
-		q.put(p, msg)
+		b.report.plots = append(b.report.plots, latencyPlot("bus", fmt.Sprintf("latency-bus-%.0f.svg",
+			rate), fmt.Sprintf("Latency at %s messages/s", number(rate)), list...))
 	}
 }
 

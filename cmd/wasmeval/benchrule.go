@@ -37,7 +37,7 @@ each event alone. Keyed state is not emptied in between.`,
 	cmd.Flags().StringArrayVar(&params, "param", nil, "parameter as name=value, any number of times")
 	cmd.Flags().DurationVar(&length, "for", time.Second, "length of each of the two runs")
 	cmd.Flags().StringVar(&format, "format", "text", "text or json")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+	cmd.RunE = interruptible(func(cmd *cobra.Command, args []string) error {
 		if format != "text" && format != "json" || length <= 0 {
 			return fmt.Errorf("expected --format text or json, and --for above 0")
 		}
@@ -55,7 +55,7 @@ each event alone. Keyed state is not emptied in between.`,
 			return err
 		}
 		return b.write(cmd.OutOrStdout(), format)
-	}
+	})
 	return cmd
 }
 
@@ -164,6 +164,9 @@ func measureFuel(ctx context.Context, engine *runtime.Offline, code []byte,
 	defer session.Close()
 	var fuel []uint64
 	for _, l := range lines {
+		if err := ctx.Err(); err != nil {
+			return f, err
+		}
 		v, err := session.Evaluate(ctx, l.json, time.Unix(0, offlineStart+int64(l.line)*1e6), 0)
 		if err != nil {
 			return f, fmt.Errorf("line %d: %w", l.line, err)
@@ -219,8 +222,9 @@ func (b *ruleBench) write(out io.Writer, format string) error {
 		return e.Encode(b)
 	}
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(w, "module\t%s, %d bytes\nevents\t%d, of which the rule was called for %d; it failed for %d\n",
-		b.Module, b.Bytes, b.Events, b.Fuel.Events, b.Fuel.Failed)
+	fmt.Fprintf(w, "module\t%s, %d bytes\n", b.Module, b.Bytes)
+	fmt.Fprintf(w, "events\t%d, of which the rule was called for %d; it failed for %d\n",
+		b.Events, b.Fuel.Events, b.Fuel.Failed)
 	for _, r := range []struct {
 		size int
 		run  *benchRun

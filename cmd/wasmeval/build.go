@@ -32,7 +32,7 @@ Then the module is checked as an upload is. Exit code 1 if anything fails.`,
 		Args: cobra.MaximumNArgs(1),
 	}
 	configured := addOfflineFlags(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+	cmd.RunE = interruptible(func(cmd *cobra.Command, args []string) error {
 		dir := "."
 		if len(args) > 0 {
 			dir = args[0]
@@ -46,7 +46,7 @@ Then the module is checked as an upload is. Exit code 1 if anything fails.`,
 			return err
 		}
 		return p.build(cmd.Context(), c, cmd.OutOrStdout(), cmd.ErrOrStderr())
-	}
+	})
 	return cmd
 }
 
@@ -131,7 +131,8 @@ func (p *project) build(ctx context.Context, c *Config, out, errs io.Writer) err
 }
 
 // checkModule checks a module as an upload does.
-func checkModule(ctx context.Context, c *Config, name string) (m *runtime.Manifest, size int, err error) {
+func checkModule(ctx context.Context, c *Config, name string) (m *runtime.Manifest, size int,
+	err error) {
 	code, err := moduleFile(name)
 	if err != nil {
 		return nil, 0, err
@@ -206,8 +207,10 @@ const rustTarget = "wasm32-unknown-unknown"
 // often hidden by another one; cargo may be too new for that one, so it builds without.
 func buildRust(p *project) ([]command, error) {
 	if _, err := exec.LookPath("cargo"); err == nil && hasRustTarget("rustc") {
-		return []command{{args: []string{"cargo", "build", "--release", "--offline", "--target", rustTarget},
-			made: "target/" + rustTarget + "/release/rule.wasm"}}, nil
+		return []command{{
+			args: []string{"cargo", "build", "--release", "--offline", "--target", rustTarget},
+			made: "target/" + rustTarget + "/release/rule.wasm",
+		}}, nil
 	}
 	const debian = "/usr/bin/rustc"
 	_, linker := exec.LookPath("wasm-ld")

@@ -39,7 +39,7 @@ type has code 0 for it. Exit code 1 if any event differs.`,
 	cmd.Flags().StringVar(&format, "format", "text", "text or json")
 	_ = cmd.MarkFlagRequired("old") // they exist
 	_ = cmd.MarkFlagRequired("new")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+	cmd.RunE = interruptible(func(cmd *cobra.Command, args []string) error {
 		if format != "text" && format != "json" {
 			return fmt.Errorf("--format %q: expected text or json", format)
 		}
@@ -62,7 +62,7 @@ type has code 0 for it. Exit code 1 if any event differs.`,
 			return errors.Join(bad, err)
 		}
 		return errors.Join(bad, fmt.Errorf("%d of %d events changed their verdict", d.Differ, d.Events))
-	}
+	})
 	return cmd
 }
 

@@ -36,7 +36,7 @@ fuel that they take. Exit code 1 if the server would refuse the module.`,
 	cmd.Flags().StringVar(&events, "events", "", "file with events to estimate the fuel on; -: stdin")
 	cmd.Flags().StringArrayVar(&params, "param", nil, "parameter as name=value, any number of times")
 	cmd.Flags().StringVar(&format, "format", "text", "text or json")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+	cmd.RunE = interruptible(func(cmd *cobra.Command, args []string) error {
 		if format != "text" && format != "json" {
 			return fmt.Errorf("--format %q: expected text or json", format)
 		}
@@ -65,7 +65,7 @@ fuel that they take. Exit code 1 if the server would refuse the module.`,
 			return fmt.Errorf("the server would refuse %q", args[0])
 		}
 		return nil
-	}
+	})
 	return cmd
 }
 

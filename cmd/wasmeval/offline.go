@@ -10,7 +10,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/signal"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -34,6 +36,21 @@ func openOffline(ctx context.Context, c *Config) (*runtime.Offline, error) {
 	}
 	return runtime.OpenOffline(ctx, runtime.Config{Limits: c.limits(), Fields: c.Events.Fields,
 		EventLimits: c.Events.Limits, CompileCommand: compile})
+}
+
+// interruptible lets a verb end by its context when it is interrupted, so that it leaves no folder
+// behind.
+func interruptible(verb func(*cobra.Command, []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		cmd.SetContext(ctx)
+		err := verb(cmd, args)
+		if errors.Is(err, context.Canceled) {
+			return errors.New("interrupted")
+		}
+		return err
+	}
 }
 
 // offlineConfig is the configuration of the verbs that need no server.
@@ -60,7 +77,8 @@ func moduleFile(name string) ([]byte, error) {
 
 // openEvents opens a file of events, or stdin for "-". What is compressed by gzip is unpacked. The
 // size is that of the file, 0 if that is not known; read tells how much of it was read.
-func openEvents(name string, stdin io.Reader) (in io.ReadCloser, size int64, read *counter, err error) {
+func openEvents(name string, stdin io.Reader) (in io.ReadCloser, size int64, read *counter,
+	err error) {
 	read = &counter{in: stdin}
 	var file io.Closer = io.NopCloser(nil)
 	if name != "-" {
@@ -119,7 +137,8 @@ type eventReader struct {
 	onBad   func(lineError)
 }
 
-func newEventReader(name string, in io.Reader, c *Config, onBad func(lineError)) (*eventReader, error) {
+func newEventReader(name string, in io.Reader, c *Config, onBad func(lineError)) (*eventReader,
+	error) {
 	scanner, err := event.NewScanner(c.Events.Fields, c.Events.Limits)
 	if err != nil {
 		return nil, err

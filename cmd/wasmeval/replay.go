@@ -50,7 +50,7 @@ by gzip; - is stdin.`,
 	cmd.Flags().StringVarP(&output, "output", "o", "-", "file for the verdicts; -: stdout")
 	cmd.Flags().BoolVar(&all, "all", false, "also verdicts with code 0: of rules that did not match")
 	_ = cmd.MarkFlagRequired("rule") // it exists
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+	cmd.RunE = interruptible(func(cmd *cobra.Command, args []string) error {
 		c, err := offlineConfig(configured)
 		if err != nil {
 			return err
@@ -78,7 +78,7 @@ by gzip; - is stdin.`,
 			summary: true}
 		err = r.run(cmd.Context(), c, args[0])
 		return errors.Join(err, finish())
-	}
+	})
 	return cmd
 }
 
@@ -123,7 +123,8 @@ func ruleNamed(list []replayRule, name string) int {
 }
 
 // createOutput opens where verdicts go; finish must be called when all are written.
-func createOutput(name string, stdout io.Writer) (out *bufio.Writer, finish func() error, err error) {
+func createOutput(name string, stdout io.Writer) (out *bufio.Writer, finish func() error,
+	err error) {
 	if name == "-" {
 		out = bufio.NewWriterSize(stdout, 64<<10)
 		return out, out.Flush, nil

@@ -44,7 +44,8 @@ stream runs; verdicts go to files, webhooks and whoever listens.`,
   wasmeval serve --data-dir ./data       start the server
   wasmeval rules push limit limit.wasm   upload a rule to it and make it active
   wasmeval send events.ndjson            send events
-  wasmeval tail                          watch the verdicts`,
+  wasmeval tail                          watch the verdicts
+  wasmeval init --lang go velocity       begin a rule of your own`,
 		Version:           version,
 		SilenceUsage:      true,
 		SilenceErrors:     true,

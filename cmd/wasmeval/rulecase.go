@@ -78,7 +78,7 @@ func readTests(name string, fields event.Fields) (*testFile, error) {
 }
 
 // keys reads a mapping whose keys are those of the table.
-func (r *testReader) keys(path string, n *yaml.Node, table map[string]func(path string, n *yaml.Node)) {
+func (r *testReader) keys(path string, n *yaml.Node, table map[string]func(string, *yaml.Node)) {
 	r.mapping(path, n, func(name string, key, value *yaml.Node) {
 		read, ok := table[name]
 		path := strings.TrimPrefix(path+"."+name, ".")

@@ -56,7 +56,7 @@ this is its engine, with its limits. Exit code 1 if any test fails.
 	}
 	configured := addOfflineFlags(cmd)
 	cmd.Flags().StringVar(&format, "format", "text", "text, junit or json")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+	cmd.RunE = interruptible(func(cmd *cobra.Command, args []string) error {
 		show, ok := testFormats[format]
 		if !ok {
 			return fmt.Errorf("--format %q: expected text or junit or json", format)
@@ -82,7 +82,7 @@ this is its engine, with its limits. Exit code 1 if any test fails.
 			return fmt.Errorf("%d of %d tests failed", failed, len(results))
 		}
 		return nil
-	}
+	})
 	return cmd
 }
 
@@ -205,6 +205,9 @@ func (t *testCase) run(ctx context.Context, engine *runtime.Offline, code []byte
 	defer session.Close()
 	now := time.Unix(0, offlineStart)
 	for i, s := range t.steps {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		now = now.Add(s.after)
 		v, err := session.Evaluate(ctx, s.event, now, s.fuel)
 		var fault *runtime.Error

@@ -155,7 +155,8 @@ func TestRuleTestTrap(t *testing.T) {
     events: [{event: {bad: 1}}]
 `)
 	code, out, _ := verb(t, "", "test", file)
-	if code != 1 || !strings.Contains(out, "got       trap: ") || !strings.Contains(out, "1 of 2 tests") {
+	if code != 1 || !strings.Contains(out, "got       trap: ") ||
+		!strings.Contains(out, "1 of 2 tests") {
 		t.Errorf("exit code %d: %s", code, out)
 	}
 }

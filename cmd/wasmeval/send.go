@@ -9,20 +9,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/signal"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"wasmeval/ingest/udpclient"
 )
 
 const (
-	maxLineBytes     = 16 << 20 // of one event that send reads
-	maxDatagramBytes = 1400     // of events in one datagram; one that is larger goes alone
-	sendLinger       = 20 * time.Millisecond
-	maxRetryAfter    = 30 * time.Second
+	maxLineBytes  = 16 << 20 // of one event that send reads
+	sendLinger    = 20 * time.Millisecond
+	maxRetryAfter = 30 * time.Second
 )
 
 // sender reads events and sends them in batches at a rate.
@@ -87,12 +87,12 @@ that the server has no room for are sent again when it says so, and only those.`
 		}
 		s := &sender{rate: rate, batch: batchFor(batch, rate)}
 		if udp != "" {
-			conn, err := net.Dial("udp", udp)
+			c, err := udpclient.Dial(udp, 0)
 			if err != nil {
 				return fmt.Errorf("cannot send to %q: %w", udp, err)
 			}
-			defer conn.Close()
-			s.target = &udpTarget{conn: conn}
+			defer func() { _ = c.Close() }() // everything was flushed, or failed already
+			s.target = &udpTarget{c, udp}
 		} else {
 			c, err := connect()
 			if err != nil {
@@ -339,31 +339,22 @@ func pick(events [][]byte, ranges []indexRange) [][]byte {
 	return picked
 }
 
-// udpTarget sends datagrams of newline-separated events.
-type udpTarget struct{ conn net.Conn }
+// udpTarget sends datagrams of newline-separated events, a batch in one system call where it can.
+type udpTarget struct {
+	client *udpclient.Client
+	addr   string
+}
 
 func (u *udpTarget) send(_ context.Context, events [][]byte, _ *sendTally) error {
-	var datagram []byte
-	flush := func() error {
-		if len(datagram) == 0 {
-			return nil
-		}
-		_, err := u.conn.Write(datagram)
-		datagram = datagram[:0]
-		if err != nil {
-			return fmt.Errorf("cannot send to %q: %w", u.conn.RemoteAddr(), err)
-		}
-		return nil
-	}
 	for _, e := range events {
-		if len(datagram)+len(e) >= maxDatagramBytes {
-			if err := flush(); err != nil {
-				return err
-			}
+		if err := u.client.Send(e); err != nil {
+			return fmt.Errorf("cannot send to %q: %w", u.addr, err)
 		}
-		datagram = append(append(datagram, e...), '\n')
 	}
-	return flush()
+	if err := u.client.Flush(); err != nil {
+		return fmt.Errorf("cannot send to %q: %w", u.addr, err)
+	}
+	return nil
 }
 
 // pause waits for d and reports whether ctx is still going on.

@@ -25,7 +25,8 @@ import (
 )
 
 const (
-	// DatagramBytes is the default size of a datagram: it fits into an Ethernet frame, also in a tunnel.
+	// DatagramBytes is the default size of a datagram: an Ethernet frame has room for it, also in a
+	// tunnel.
 	DatagramBytes = 1400
 
 	// MaxEvent is the size in bytes of the largest event, which goes alone.
@@ -59,8 +60,9 @@ func Dial(addr string, datagramBytes int) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{conn: conn.(*net.UDPConn), size: datagramBytes, segment: segmentMessage(datagramBytes),
-		most: datagramBytes * min(maxSegments, MaxEvent/datagramBytes)}, nil
+	return &Client{conn: conn.(*net.UDPConn), size: datagramBytes,
+		segment: segmentMessage(datagramBytes),
+		most:    datagramBytes * min(maxSegments, MaxEvent/datagramBytes)}, nil
 }
 
 // Send adds one event, a JSON object without newlines, to the batch, and sends the batch if it is

@@ -58,8 +58,8 @@ func dial(t *testing.T, r *receiver, size int) *Client {
 	return c
 }
 
-// Events of all sizes come once, whole and in their order, whether the system cuts the batches or not;
-// no datagram is larger than was asked for, but for an event that is.
+// Events of all sizes come once, whole and in their order, whether the system cuts the batches or
+// not; no datagram is larger than was asked for, but for an event that is.
 func TestSend(t *testing.T) {
 	for _, size := range []int{0, 1, 100, 300, 9000, MaxEvent} {
 		for _, offload := range []bool{true, false} {
@@ -100,8 +100,7 @@ func TestSend(t *testing.T) {
 	}
 }
 
-// A batch that was cut by the system came from one call: that is what Segments says, and the receiver
-// sees datagrams of one size.
+// A batch goes when it is full, not before, and the receiver sees datagrams of one size.
 func TestSegments(t *testing.T) {
 	r := listen(t)
 	c := dial(t, r, 200)

@@ -20,8 +20,8 @@ func segmentMessage(size int) []byte {
 	return b
 }
 
-// cannotSegment tells the errors of a system, device or path without segmentation from others. Nothing
-// was sent then.
+// cannotSegment tells the errors of a system, device or path without segmentation from others.
+// Nothing was sent then.
 func cannotSegment(err error) bool {
 	for _, e := range []syscall.Errno{syscall.EINVAL, syscall.EIO, syscall.EMSGSIZE,
 		syscall.EOPNOTSUPP, syscall.ENOPROTOOPT} {

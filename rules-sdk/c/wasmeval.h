@@ -504,9 +504,9 @@ static inline uint64_t we_scaled_(uint64_t m, int32_t e, int32_t x) {
 // we_shortest_ gives the fewest digits that are read as f again (f > 0), which are digits * 10^exp.
 static inline uint64_t we_shortest_(double f, int32_t *exp) {
     // Most numbers have few decimals. Both n and p are exact here, so n / p is what n and a point
-    // at that place are read as.
+    // at that place are read as; with 16 digits there would be several such n.
     double p = 1;
-    for (*exp = 0; *exp > -22 && f * p < 9007199254740992; p *= 10, --*exp) {
+    for (*exp = 0; *exp > -22 && f * p < (p > 1 ? 1e15 : 0x1p53); p *= 10, --*exp) {
         uint64_t n = (uint64_t)(f * p + 0.5);
         if ((double)n / p == f) return n;
     }

@@ -200,7 +200,6 @@ func TestBeacon(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = mod.ExportedGlobal(FuelExport).(interface{ Set(uint64) }) // fuel to get to the trap
 		mod.ExportedGlobal(FuelExport).(interface{ Set(uint64) }).Set(100)
 		_, err = mod.ExportedFunction("f").Call(ctx)
 		var offset uint64

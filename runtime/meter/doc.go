@@ -36,5 +36,12 @@
 // frames would add up; the weight of a function that counts has room for those that it calls and
 // that do not.
 //
+// # Symbols
+//
+// Custom sections are left out, since offsets in them would be wrong. Symbols keep what they say of
+// functions' names and of lines, by offsets in the rewritten code. Nobody else reads the module's
+// own debug information: for wazero to name these offsets in a stack trace, the rewritten module has
+// debug information of ours, the same for all modules, if the symbols have lines, and else none.
+//
 // All functions may be called from any goroutine.
 package meter

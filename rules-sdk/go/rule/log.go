@@ -16,7 +16,7 @@ const (
 	Error
 )
 
-var line []byte
+var line = make([]byte, 0, 256)
 
 // Log writes one line to the rule's log, made of its parts without anything between them: strings,
 // bytes, bools, integers, floats. Other types are "?"; of an error pass err.Error().

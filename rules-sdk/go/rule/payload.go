@@ -121,11 +121,40 @@ func appendFloat(dst []byte, v float64) []byte {
 	if n := int64(v); math.Abs(v) < 1<<53 && float64(n) == v && n != 0 {
 		return strconv.AppendInt(dst, n, 10)
 	}
+	if out, ok := appendDecimals(dst, v); ok {
+		return out
+	}
 	format := byte('f')
 	if a := math.Abs(v); a != 0 && (a < 1e-6 || a >= 1e21) {
 		format = 'e'
 	}
 	return strconv.AppendFloat(dst, v, format, -1, 64)
+}
+
+// appendDecimals appends a number that has at most six decimals, as most do: strconv takes several
+// times as long. n and p are exact, so n / p is what n and a point at that place are read as.
+func appendDecimals(dst []byte, v float64) ([]byte, bool) {
+	a, p := math.Abs(v), 1.0
+	for places := 1; places <= 6; places++ {
+		p *= 10
+		n := math.Floor(a*p + 0.5)
+		if n >= 1e15 { // from there on several numbers of 16 digits are read as v
+			break
+		}
+		if n/p != a || n == 0 {
+			continue
+		}
+		if v < 0 {
+			dst = append(dst, '-')
+		}
+		dst = strconv.AppendInt(dst, int64(n/p), 10)
+		dst = append(dst, '.')
+		for unit := p / 10; unit >= 1; unit /= 10 {
+			dst = append(dst, '0'+byte(int64(n/unit)%10))
+		}
+		return dst, true
+	}
+	return dst, false
 }
 
 // appendString appends s as a JSON string. Values from columns are UTF-8, so nothing is checked.

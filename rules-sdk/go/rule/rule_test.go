@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"testing"
@@ -276,6 +277,34 @@ func TestPayload(t *testing.T) {
 			`"b":false,"q\"":"\u0001\\é","j":[1],"none":null,"a":[1,{"x":true},[]],"o":{"open":{}}}`
 		if got != want || !json.Valid([]byte(got)) {
 			t.Fatalf("got  %s\nwant %s", got, want)
+		}
+	}
+}
+
+// What is written is read as the same, in as few digits as strconv needs.
+func TestNumbers(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range 200_000 {
+		v := math.Float64frombits(r.Uint64())
+		switch i % 4 {
+		case 0:
+			v = float64(r.IntN(2_000_000_000)-1_000_000_000) / math.Pow10(r.IntN(8))
+		case 1:
+			v = r.NormFloat64() * 1000
+		case 2:
+			v = float64(r.Int64()) / math.Pow10(r.IntN(20))
+		}
+		got := string(appendFloat(nil, v))
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			if got != "null" {
+				t.Fatalf("%v gives %s", v, got)
+			}
+			continue
+		}
+		back, err := strconv.ParseFloat(got, 64)
+		want := strconv.FormatFloat(v, 'f', -1, 64)
+		if err != nil || back != v || !strings.Contains(got, "e") && got != want {
+			t.Fatalf("%v gives %s, expected %s", v, got, want)
 		}
 	}
 }

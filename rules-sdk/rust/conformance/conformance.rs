@@ -121,6 +121,7 @@ impl Fields {
                 1
             }
             "trap" => panic!("trap"),
+            #[allow(clippy::empty_loop)]
             "spin" => loop {},
             "deep" => deep(row.arrival()) as i32,
             _ => return None,

@@ -28,7 +28,7 @@
 //!
 //! [`Declare`] has all that can be declared: fields with their types, patterns of event types,
 //! parameters and keyed state. What it gives are small handles, which are `Copy` and which the
-//! closure takes along. [`IntoCode`] says what a closure may return. [`testing`](crate::testing)
+//! closure takes along. [`IntoCode`] says what a closure may return. [`testing`]
 //! runs a rule over events natively, without a server and without WebAssembly.
 //!
 //! A module has one thread, and the server may replace an instance at any time: a rule must not
@@ -52,6 +52,8 @@ mod param;
 mod state;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 pub use batch::{Batch, Bool, Json, JsonField, Row, Utf8, F64, I64};

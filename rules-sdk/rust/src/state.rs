@@ -213,7 +213,7 @@ impl Distinct<'_> {
     /// the window has. None means that the event has no key, or that the value is too long.
     pub fn add(self, row: Row<'_>, value: impl AsRef<[u8]>) -> Option<u32> {
         let n = host::distinct(self.0.place(row), value.as_ref());
-        (n >= 0).then(|| n as u32)
+        (n >= 0).then_some(n as u32)
     }
 }
 
@@ -229,7 +229,7 @@ impl Seen<'_> {
         const NONE: i64 = host::NONE as i64;
         match host::seen(self.0.place(row)) {
             NONE => Some(None),
-            first => (first >= 0).then(|| Some(first)),
+            first => (first >= 0).then_some(Some(first)),
         }
     }
 }
@@ -253,7 +253,7 @@ impl Value<'_> {
     pub fn get(self, row: Row<'_>) -> Option<Bytes> {
         let mut bytes = [0; MAX_BYTES];
         let size = host::get(self.0.place(row), &mut bytes);
-        (0..=MAX_BYTES as i32).contains(&size).then(|| Bytes { bytes, size: size as usize })
+        (size >= 0).then_some(Bytes { bytes, size: size as usize })
     }
 
     /// Returns when the bytes were set, in nanoseconds since 1970-01-01 UTC, or None as `get` does.

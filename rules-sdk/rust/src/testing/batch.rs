@@ -133,7 +133,75 @@ fn finite(number: &str) -> Option<f64> {
 /// Reads an integer. 1.0 and 1e3 are one, as long as an f64 holds them exactly.
 fn integer(number: &str) -> Option<i64> {
     let exact = |f: &f64| f.trunc() == *f && f.abs() < (1u64 << 53) as f64;
-    let with_point = |n: &str| n.contains(|c| matches!(c, '.' | 'e' | 'E'));
+    let with_point = |n: &str| n.contains(['.', 'e', 'E']);
     let whole = || finite(number).filter(|f| with_point(number) && exact(f)).map(|f| f as i64);
     number.parse().ok().or_else(whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::open;
+
+    const KINDS: [Kind; 2] = [Kind::F64, Kind::Utf8];
+
+    fn batch() -> Vec<u64> {
+        let row = |f: i32| EventRow {
+            event: Tree::parse(&format!("{{\"f\":{},\"s\":\"abc\"}}", f)).unwrap(),
+            key: String::new(),
+            time: 0,
+            arrival: 0,
+        };
+        build(&[row(1), row(2), row(3)], &["f".to_string(), "s".to_string()], &KINDS)
+    }
+
+    fn opens(memory: &mut [u64]) -> bool {
+        open(memory, &KINDS, &mut Vec::new(), 0).is_some()
+    }
+
+    /// A batch with another number at a place of its header.
+    fn changed(at: usize, value: u32) -> Vec<u64> {
+        let mut b = batch();
+        let mut bytes = b[at / 8].to_le_bytes();
+        bytes[at % 8..][..4].copy_from_slice(&value.to_le_bytes());
+        b[at / 8] = u64::from_le_bytes(bytes);
+        b
+    }
+
+    #[test]
+    fn opens_a_batch() {
+        assert!(opens(&mut batch()));
+        assert!(opens(&mut [batch(), vec![0; 9]].concat()));
+        assert_eq!(codes(&batch()), [0, 0, 0]);
+    }
+
+    #[test]
+    fn refuses_what_is_no_batch_of_the_rule() {
+        let size = batch().len() as u32 * 8;
+        for (at, value) in [
+            (0, 2),              // another version
+            (4, 65536),          // too many rows
+            (4, 4000),           // more rows than there is room for
+            (8, 1),              // another number of columns
+            (12, size - 8),      // verdicts outside
+            (12, 32),            // verdicts over the header
+            (12, 108),           // not aligned
+            (24, size - 16),     // times outside
+            (24, 104),           // times over the verdicts
+            (28, size + 8),      // larger than memory
+            (28, size - 8),      // smaller than its buffers
+            (40, 2),             // another type
+            (48, size),          // a bitmap outside
+            (52, u32::MAX - 7),  // values outside
+            (52, 104),           // values over the verdicts
+            (84, size - 8),      // ends of texts outside
+            (92, size),          // more text than there is
+        ] {
+            assert!(!opens(&mut changed(at, value)), "{} at {}", value, at);
+        }
+        for words in 0..batch().len() {
+            assert!(!opens(&mut batch()[..words]), "{} words", words);
+        }
+        assert!(open(&mut batch(), &KINDS[..1], &mut Vec::new(), 0).is_none());
+    }
 }

@@ -46,7 +46,7 @@ use self::tree::Tree;
 pub struct Verdict {
     /// The code: 0 does not match, above 0 is the rule's own, below 0 is an error.
     pub code: i32,
-    /// The payload as JSON, if the rule attached one and the code is not 0.
+    /// The payload as JSON, if the rule attached one and the code is above 0.
     pub payload: Option<String>,
 }
 
@@ -201,7 +201,7 @@ impl Test {
         let payloads = self.host.payloads();
         codes.into_iter().zip(payloads).map(|(code, payload)| Verdict {
             code,
-            payload: payload.filter(|_| code != 0),
+            payload: payload.filter(|_| code > 0),
         }).collect()
     }
 }

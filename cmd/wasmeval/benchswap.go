@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+// swapPart measures the latency of evaluation while rules are swapped.
+type swapPart struct{ rate float64 }
+
+func (p *swapPart) flags(cmd *cobra.Command) {
+	cmd.Long = `Measures how long events wait for their verdicts, with the rule at rest, and with another
+version of it activated again and again.`
+	cmd.Flags().Float64Var(&p.rate, "swaps", p.rate, "swaps a second")
+}
+
+const swapRule = "bench"
+
+func (p *swapPart) run(ctx context.Context, b *bench) error {
+	if p.rate <= 0 || p.rate > 10_000 {
+		return fmt.Errorf("--swaps is %v: expected a number above 0, at most 10000", p.rate)
+	}
+	l := &benchLoad{rate: 2000, batch: 1, workers: 4}
+	quiet := b.report.measured("swap", "quiet", l.rate)
+	swapping := b.report.measured("swap", fmt.Sprintf("%.0f swaps a second", p.rate), l.rate)
+	var achieved []float64
+	for range b.runs {
+		s, err := startServer(ctx)
+		if err != nil {
+			return err
+		}
+		rate, err := p.pair(ctx, b, s, l, quiet, swapping)
+		s.kill()
+		if err != nil {
+			return err
+		}
+		achieved = append(achieved, rate)
+	}
+	b.report.judge("swap", micros(swapping.all(p99OfRun)), micros(quiet.all(p99OfRun)), fmt.Sprintf(
+		"%s swaps a second were made, %s events/s", number(median(achieved)), number(l.rate)))
+	b.report.plots = append(b.report.plots, latencyPlot("swap", "latency-swap.svg",
+		"Latency of verdicts under swaps", quiet, swapping))
+	return nil
+}
+
+// pair measures without and with swaps, and returns how many swaps a second there were.
+func (p *swapPart) pair(ctx context.Context, b *bench, s *benchServer, l *benchLoad,
+	quiet, swapping *measurement) (float64, error) {
+	for version := range 2 {
+		if err := s.push(ctx, swapRule, ruleOf(version, "*")); err != nil {
+			return 0, err
+		}
+	}
+	open := func() (lane, error) { return newHTTPLane(s.url, "/v1/evaluate", benchEvents(1), nil) }
+	r, err := b.against(ctx, s, l, open)
+	if err != nil {
+		return 0, err
+	}
+	quiet.add(r)
+	swapper := &swapLane{ctx: ctx, s: s}
+	swaps := &benchLoad{rate: p.rate, batch: 1, workers: 1}
+	type result struct {
+		r   *loadRun
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		r, err := swaps.drive(ctx, []lane{swapper}, b.warmUp+b.length)
+		done <- result{r, err}
+	}()
+	r, err = b.against(ctx, s, l, open)
+	made := <-done
+	if err = errors.Join(err, made.err); err != nil {
+		return 0, err
+	}
+	swapping.add(r)
+	return made.r.rate(), nil
+}
+
+// swapLane activates one version after the other.
+type swapLane struct {
+	ctx context.Context
+	s   *benchServer
+	n   int
+}
+
+func (w *swapLane) send() (int, error) {
+	w.n++
+	_, err := w.s.client.json(w.ctx, call{method: "POST", path: "/v1/rules/" + swapRule + "/activate",
+		contentType: "application/json", body: fmt.Appendf(nil, `{"version":%d}`, 1+w.n%2)}, nil)
+	return 1, err
+}
+
+func (w *swapLane) Close() error { return nil }
