@@ -58,21 +58,11 @@ func (e *Engine) Test(ctx context.Context, name RuleName, n VersionNumber, event
 		return nil, err
 	}
 	defer e.programs.put(prog)
-	params, err := paramsJSON(&prog.manifest, config.Params)
+	t, err := e.newTester(name, prog, config)
 	if err != nil {
 		return nil, err
 	}
-	scanner, err := event.NewScanner(e.fields, e.evLim)
-	if err != nil {
-		return nil, err
-	}
-	t := &tester{e: e, prog: prog, params: params, config: config, scanner: scanner,
-		snapshot: prog.snapshots.get(params)}
 	defer t.close()
-	if err := t.open(); err != nil {
-		return nil, err
-	}
-	t.set = newRuleSet(0, []*activeRule{{name: name, prog: prog}})
 	list := make([]TestVerdict, len(events))
 	for i, ev := range events {
 		select {
@@ -82,7 +72,7 @@ func (e *Engine) Test(ctx context.Context, name RuleName, n VersionNumber, event
 			return nil, errorf(ShuttingDown, "the server is stopping")
 		default:
 		}
-		if list[i], err = t.evaluate(ctx, i, ev); err != nil {
+		if list[i], err = t.evaluate(ctx, i, ev, time.Now().UnixNano(), config.Fuel); err != nil {
 			return nil, err
 		}
 	}
@@ -120,6 +110,7 @@ type tester struct {
 	snapshot *snapshot // what instances begin with, or nil
 	in       *instance
 	logs     []TestLog
+	choosy   bool          // it is not given events that its match does not name
 	states   []*keyedState // of its own, empty at first
 	keeper   *keeper
 }
@@ -134,18 +125,31 @@ func (t *tester) close() {
 	t.prog.snapshots.put(t.snapshot)
 }
 
-// open gives the tester its states, which are small: its events are few.
-func (t *tester) open() error {
-	for _, spec := range t.prog.manifest.State {
+// newTester makes one, with small states of its own: its events are few. It must be closed before the
+// program is put back.
+func (e *Engine) newTester(name RuleName, prog *program, config *RuleConfig) (*tester, error) {
+	params, err := paramsJSON(&prog.manifest, config.Params)
+	if err != nil {
+		return nil, err
+	}
+	scanner, err := event.NewScanner(e.fields, e.evLim)
+	if err != nil {
+		return nil, err
+	}
+	t := &tester{e: e, prog: prog, params: params, config: config, scanner: scanner,
+		snapshot: prog.snapshots.get(params)}
+	t.set = newRuleSet(0, []*activeRule{{name: name, prog: prog}})
+	for _, spec := range prog.manifest.State {
 		spec.Keys = min(spec.Keys, maxTestKeys)
 		k, err := newKeyedState(spec, 1)
 		if err != nil {
-			return err
+			t.close()
+			return nil, err
 		}
 		t.states = append(t.states, k)
 	}
-	t.keeper = newKeeper(t.states, 0, state.NewHasher(t.e.secret), new(atomic.Uint64))
-	return nil
+	t.keeper = newKeeper(t.states, 0, state.NewHasher(e.secret), new(atomic.Uint64))
+	return t, nil
 }
 
 // maxTests is how many calls of Test run at once; the others wait.
@@ -163,35 +167,39 @@ func (t *tester) log(level int, text string) {
 	}
 }
 
-func (t *tester) evaluate(ctx context.Context, i int, text TestEvent) (TestVerdict, error) {
+// evaluate evaluates one event that arrives at that time. A fuel of 0 is the engine's default.
+func (t *tester) evaluate(ctx context.Context, i int, text TestEvent, arrival int64, fuel uint64) (
+	TestVerdict, error) {
 	out := TestVerdict{Index: i}
 	view := event.View{JSON: text}
-	if err := t.scanner.Scan(text, &view.Envelope); err != nil {
+	bad := func(err error) (TestVerdict, error) {
 		return out, &Error{Kind: BadEvent, Msg: "event " + strconv.Itoa(i), Err: err}
 	}
-	view.Arrival = time.Now().UnixNano()
-	if view.Time == 0 {
-		view.Time = view.Arrival
+	if err := t.scanner.Scan(text, &view.Envelope); err != nil {
+		return bad(err)
+	}
+	if len(view.ID) == 0 {
+		view.ID = strconv.AppendInt(nil, int64(i), 10)
+	}
+	if view.Arrival = arrival; view.Time == 0 {
+		view.Time = arrival
+	}
+	out.Matched = len(t.set.matching(nil, string(view.Type))) > 0
+	if !out.Matched && t.choosy {
+		return out, nil
 	}
 	obj, err := t.parser.ParseBytes(text)
 	if err != nil {
-		return out, &Error{Kind: BadEvent, Msg: "event " + strconv.Itoa(i), Err: err}
+		return bad(err)
 	}
-	t.logs = nil
-	if t.in == nil {
-		if t.in, err = t.e.programs.instantiate(ctx, t.prog, t.params, t.snapshot, t.log); err != nil {
-			return out, refused(err)
-		}
-		t.in.keeper = t.keeper
+	if err := t.ready(ctx); err != nil {
+		return out, err
 	}
-	out.Matched = len(t.set.matching(nil, string(view.Type))) > 0
-	only := t.set.match(0)
-	t.table.reset(len(t.set.columns), 1)
-	t.table.gather(0, &view, obj, t.set.columns, only.columns)
-	fuel := t.config.Fuel
 	if fuel == 0 {
 		fuel = t.e.limits.EventFuel
 	}
+	t.table.reset(len(t.set.columns), 1)
+	t.table.gather(0, &view, obj, t.set.columns, t.set.match(0).columns)
 	codes, start := []int32{0}, time.Now()
 	_, fault := t.in.run(&t.table, []event.View{view}, []uint16{0}, t.set.columns, t.set.which[0],
 		fuel, codes)
@@ -199,6 +207,19 @@ func (t *tester) evaluate(ctx context.Context, i int, text TestEvent) (TestVerdi
 	out.Fields, out.Logs = t.fields(), t.logs
 	t.finish(&out, fault, codes[0])
 	return out, nil
+}
+
+// ready sees that there is an instance, which logs for the next event.
+func (t *tester) ready(ctx context.Context) (err error) {
+	t.logs = nil
+	if t.in != nil {
+		return nil
+	}
+	if t.in, err = t.e.programs.instantiate(ctx, t.prog, t.params, t.snapshot, t.log); err != nil {
+		return refused(err)
+	}
+	t.in.keeper = t.keeper
+	return nil
 }
 
 // finish fills in what the call gave, as a worker would have it.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"time"
 
 	"wasmeval/bus"
@@ -158,30 +157,12 @@ func (o *Offline) NewSession(ctx context.Context, code []byte, config RuleConfig
 	if err != nil {
 		return nil, err
 	}
-	t, err := o.newTester(prog, &config)
+	t, err := o.newTester("session", prog, &config)
 	if err != nil {
 		return nil, err
 	}
+	t.choosy = true
 	return &Session{o: o, t: t}, nil
-}
-
-func (o *Offline) newTester(prog *program, config *RuleConfig) (*tester, error) {
-	params, err := paramsJSON(&prog.manifest, config.Params)
-	if err != nil {
-		return nil, err
-	}
-	scanner, err := event.NewScanner(o.fields, o.evLim)
-	if err != nil {
-		return nil, err
-	}
-	t := &tester{e: o.Engine, prog: prog, params: params, config: config, scanner: scanner,
-		snapshot: prog.snapshots.get(params)}
-	t.set = newRuleSet(0, []*activeRule{{name: "session", prog: prog}})
-	if err := t.open(); err != nil {
-		t.close()
-		return nil, err
-	}
-	return t, nil
 }
 
 // Manifest is the module's.
@@ -199,54 +180,9 @@ func (s *Session) Evaluate(ctx context.Context, text TestEvent, arrival time.Tim
 	if err := config.check(&s.o.limits); err != nil {
 		return TestVerdict{}, err
 	}
-	if config.Fuel == 0 {
-		config.Fuel = s.o.limits.EventFuel
-	}
 	i := s.n
 	s.n++
-	return s.t.evaluateAt(ctx, i, text, arrival.UnixNano(), config.Fuel)
-}
-
-// evaluateAt evaluates one event that arrives at that time.
-func (t *tester) evaluateAt(ctx context.Context, i int, text TestEvent, arrival int64, fuel uint64) (
-	TestVerdict, error) {
-	out := TestVerdict{Index: i}
-	view := event.View{JSON: text}
-	bad := func(err error) (TestVerdict, error) {
-		return out, &Error{Kind: BadEvent, Msg: "event " + strconv.Itoa(i), Err: err}
-	}
-	if err := t.scanner.Scan(text, &view.Envelope); err != nil {
-		return bad(err)
-	}
-	if len(view.ID) == 0 {
-		view.ID = strconv.AppendInt(nil, int64(i), 10)
-	}
-	if view.Arrival = arrival; view.Time == 0 {
-		view.Time = arrival
-	}
-	if out.Matched = len(t.set.matching(nil, string(view.Type))) > 0; !out.Matched {
-		return out, nil
-	}
-	obj, err := t.parser.ParseBytes(text)
-	if err != nil {
-		return bad(err)
-	}
-	t.logs = nil
-	if t.in == nil {
-		if t.in, err = t.e.programs.instantiate(ctx, t.prog, t.params, t.snapshot, t.log); err != nil {
-			return out, refused(err)
-		}
-		t.in.keeper = t.keeper
-	}
-	t.table.reset(len(t.set.columns), 1)
-	t.table.gather(0, &view, obj, t.set.columns, t.set.match(0).columns)
-	codes, start := []int32{0}, time.Now()
-	_, fault := t.in.run(&t.table, []event.View{view}, []uint16{0}, t.set.columns, t.set.which[0],
-		fuel, codes)
-	out.TookNS, out.Fuel = time.Since(start).Nanoseconds(), t.in.used()
-	out.Fields, out.Logs = t.fields(), t.logs
-	t.finish(&out, fault, codes[0])
-	return out, nil
+	return s.t.evaluate(ctx, i, text, arrival.UnixNano(), config.Fuel)
 }
 
 // Close ends the session.

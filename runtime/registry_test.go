@@ -27,7 +27,7 @@ func openError(t *testing.T, dir string) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := Open(context.Background(), Config{DataDir: dir, Bus: b, Router: deafRouter{},
+	e, err := Open(context.Background(), Config{DataDir: dir, Bus: b, Router: nobody{},
 		Limits: DefaultLimits(), Batch: 1})
 	if err == nil {
 		shut(t, e)

@@ -409,7 +409,7 @@ func BenchmarkEvaluate(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			e, err := Open(context.Background(), Config{DataDir: b.TempDir(), Bus: bs, Router: deafRouter{},
+			e, err := Open(context.Background(), Config{DataDir: b.TempDir(), Bus: bs, Router: nobody{},
 				Limits: DefaultLimits(), Batch: batch})
 			if err != nil {
 				b.Fatal(err)
@@ -446,9 +446,3 @@ const (
 	position = `{"lat":48.1,"lon":11.5,"speed_kmh":60.5,"vehicle":{"id":"van-01"},"heading":45}`
 	payment  = `{"amount":20.5,"currency":"EUR","user":{"id":"u-1"},"card":{"brand":"visa"}}`
 )
-
-// deafRouter is a Router without routes.
-type deafRouter struct{}
-
-func (deafRouter) Wants(string, int32, bool) bool    { return false }
-func (deafRouter) Route(string, int32, bool, []byte) {}

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Rebuilds the module of every example, of testdata/modules and of testdata/bench. Each source says
+# Rebuilds the module of every example and conformance rule, of testdata/modules and of testdata/bench. Each source says
 # in its line "build: …" how, to be run in its folder. Arguments are names of modules; none means
 # all but those of Rego and Zig, whose compilers are large.
 #
@@ -15,11 +15,11 @@ for tool in clang wasm-ld wat2wasm go rustc asc; do
         { echo "build.sh: $tool is missing" >&2; exit 1; }
 done
 
-for source in rules-sdk/*/examples/*/*.c rules-sdk/*/examples/*/main.go \
-    testdata/modules/*/*.c testdata/modules/*/*.wat testdata/bench/*/*.*; do
+for source in rules-sdk/*/examples/*/*.* rules-sdk/*/conformance/*.* \
+    testdata/modules/*/*.* testdata/bench/*/*.*; do
     folder=$(dirname "$source")
     name=$(basename "$folder")
-    case "$source" in *.wasm) continue ;; esac
+    case "$source" in */main.go | *.c | *.rs | *.ts | *.wat | *.zig | *.rego) ;; *) continue ;; esac
     case " $* " in
     *" $name "*) ;;
     "  ") case "$source" in *.rego | *.zig) continue ;; esac ;;
@@ -31,7 +31,7 @@ for source in rules-sdk/*/examples/*/*.c rules-sdk/*/examples/*/main.go \
     built=$((built + 1))
     echo "$folder/$name.wasm $(wc -c <"$folder/$name.wasm")"
 done
-if [ $# -gt 0 ] && [ $built -ne $# ]; then
+if [ $# -gt 0 ] && [ $built -lt $# ]; then
     echo "build.sh: built $built of $# modules: expected names of folders" >&2
     exit 1
 fi

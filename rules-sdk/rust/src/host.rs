@@ -7,8 +7,13 @@ mod imports {
     extern "C" {
         pub fn emit(row: usize, at: *const u8, size: usize) -> i32;
         pub fn log(level: i32, at: *const u8, size: usize);
-        pub fn state_add(state: u32, row: usize, key: *const u8, key_size: usize, amount: f64)
-            -> f64;
+        pub fn state_add(
+            state: u32,
+            row: usize,
+            key: *const u8,
+            key_size: usize,
+            amount: f64,
+        ) -> f64;
         pub fn state_distinct(
             state: u32,
             row: usize,

@@ -2,9 +2,9 @@ use std::cell::Cell;
 use std::mem;
 
 use crate::batch::{Json, Row};
+use crate::host;
 use crate::log::{log, Level};
 use crate::verdict::Error;
-use crate::host;
 
 /// What a payload can hold: numbers, `bool`, strings, [`Json`] text, and `Option`s and slices of
 /// them. A number that is not finite is null.

@@ -28,8 +28,8 @@
 //!
 //! [`Declare`] has all that can be declared: fields with their types, patterns of event types,
 //! parameters and keyed state. What it gives are small handles, which are `Copy` and which the
-//! closure takes along. [`IntoCode`] says what a closure may return. [`testing`]
-//! runs a rule over events natively, without a server and without WebAssembly.
+//! closure takes along. [`IntoCode`] says what a closure may return. [`testing`] runs a rule over
+//! events natively, without a server and without WebAssembly.
 //!
 //! A module has one thread, and the server may replace an instance at any time: a rule must not
 //! count on what its closure remembers. What has to last belongs into keyed state

@@ -37,7 +37,10 @@ fn writes_numbers() {
     ] {
         assert_eq!(json(number), text);
     }
-    assert_eq!(json([i64::MIN, -1, 0, i64::MAX]), "[-9223372036854775808,-1,0,9223372036854775807]");
+    assert_eq!(
+        json([i64::MIN, -1, 0, i64::MAX]),
+        "[-9223372036854775808,-1,0,9223372036854775807]"
+    );
     assert_eq!(json([0, u64::MAX]), "[0,18446744073709551615]");
 }
 
@@ -195,7 +198,10 @@ fn refuses_what_cannot_be_declared() {
             "more than 64 fields are declared",
         ),
         (|d| (d.param("a", 1, ""), d.param("a", 2, ""), rule()).2, "param \"a\" is declared twice"),
-        (|d| (d.param("a", f64::NAN, ""), rule()).1, "param \"a\" has a default that JSON cannot hold"),
+        (
+            |d| (d.param("a", f64::NAN, ""), rule()).1,
+            "param \"a\" has a default that JSON cannot hold",
+        ),
         (
             |d| (d.state("a").seen(), d.state("a").value(1), rule()).2,
             "state \"a\" is declared twice",

@@ -66,10 +66,7 @@ mod tests {
         assert_eq!(test.event(order("B", 1.0)).code, 0);
         let above = test.event(order("A", 150.0));
         assert_eq!(above.code, ABOVE);
-        assert_eq!(
-            above.payload(),
-            r#"{"symbol":"A","price":150,"last":110,"percent":36.36}"#
-        );
+        assert_eq!(above.payload(), r#"{"symbol":"A","price":150,"last":110,"percent":36.36}"#);
         assert_eq!(test.event(order("A", 98.9)).code, BELOW);
         assert_eq!(test.event(order("A", 105.0)).code, 0);
     }

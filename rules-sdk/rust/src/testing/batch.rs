@@ -179,23 +179,23 @@ mod tests {
     fn refuses_what_is_no_batch_of_the_rule() {
         let size = batch().len() as u32 * 8;
         for (at, value) in [
-            (0, 2),              // another version
-            (4, 65536),          // too many rows
-            (4, 4000),           // more rows than there is room for
-            (8, 1),              // another number of columns
-            (12, size - 8),      // verdicts outside
-            (12, 32),            // verdicts over the header
-            (12, 108),           // not aligned
-            (24, size - 16),     // times outside
-            (24, 104),           // times over the verdicts
-            (28, size + 8),      // larger than memory
-            (28, size - 8),      // smaller than its buffers
-            (40, 2),             // another type
-            (48, size),          // a bitmap outside
-            (52, u32::MAX - 7),  // values outside
-            (52, 104),           // values over the verdicts
-            (84, size - 8),      // ends of texts outside
-            (92, size),          // more text than there is
+            (0, 2),             // another version
+            (4, 65536),         // too many rows
+            (4, 4000),          // more rows than there is room for
+            (8, 1),             // another number of columns
+            (12, size - 8),     // verdicts outside
+            (12, 32),           // verdicts over the header
+            (12, 108),          // not aligned
+            (24, size - 16),    // times outside
+            (24, 104),          // times over the verdicts
+            (28, size + 8),     // larger than memory
+            (28, size - 8),     // smaller than its buffers
+            (40, 2),            // another type
+            (48, size),         // a bitmap outside
+            (52, u32::MAX - 7), // values outside
+            (52, 104),          // values over the verdicts
+            (84, size - 8),     // ends of texts outside
+            (92, size),         // more text than there is
         ] {
             assert!(!opens(&mut changed(at, value)), "{} at {}", value, at);
         }

@@ -32,14 +32,14 @@ mod tree;
 
 use std::time::Duration;
 
+use self::batch::EventRow;
+use self::calls::Host;
+use self::tree::Tree;
 use crate::declare::Declare;
 use crate::guest::Instance;
 use crate::json::{Object, ToJson};
 use crate::log::Level;
 use crate::verdict::Rule;
-use self::batch::EventRow;
-use self::calls::Host;
-use self::tree::Tree;
 
 /// What a rule said of one event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -199,10 +199,11 @@ impl Test {
         assert!(done.is_some(), "the harness made a batch that the rule refuses");
         let codes = batch::codes(&memory);
         let payloads = self.host.payloads();
-        codes.into_iter().zip(payloads).map(|(code, payload)| Verdict {
-            code,
-            payload: payload.filter(|_| code > 0),
-        }).collect()
+        codes
+            .into_iter()
+            .zip(payloads)
+            .map(|(code, payload)| Verdict { code, payload: payload.filter(|_| code > 0) })
+            .collect()
     }
 }
 
@@ -224,9 +225,8 @@ fn fill(manifest: &Tree, given: &Tree) -> Result<String, String> {
         let value = value.ok_or_else(|| format!("param \"{}\" has no default", name))?;
         params = params.set(name, value);
     }
-    let named = |key: &str| {
-        declared.iter().any(|p| p.member("name").and_then(Tree::string) == Some(key))
-    };
+    let named =
+        |key: &str| declared.iter().any(|p| p.member("name").and_then(Tree::string) == Some(key));
     if let Some((key, _)) = given.iter().find(|(key, _)| !named(key)) {
         return Err(format!("param \"{}\" is not declared", key));
     }

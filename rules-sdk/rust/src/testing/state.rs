@@ -139,12 +139,7 @@ impl States {
         }
     }
 
-    pub fn set(
-        &mut self,
-        p: Place<'_>,
-        row: Option<&EventRow>,
-        value: &[u8],
-    ) -> Result<(), i32> {
+    pub fn set(&mut self, p: Place<'_>, row: Option<&EventRow>, value: &[u8]) -> Result<(), i32> {
         let (table, key, at) = self.find("value", p, row)?;
         if value.len() > table.spec.bytes as usize {
             return Err(TOO_LARGE);
