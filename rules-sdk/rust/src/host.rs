@@ -1,5 +1,5 @@
-//! What the server gives: imports in a module, the fake host of `testing` elsewhere. Lengths and rows
-//! are i32 there, so larger ones cannot occur.
+//! What the server gives: imports in a module, the fake host of `testing` elsewhere. Lengths and
+//! rows are i32 there, so larger ones cannot occur.
 
 #[cfg(target_arch = "wasm32")]
 mod imports {

@@ -18,8 +18,8 @@ pub trait ToJson {
     }
 }
 
-/// Appends bytes. It is not inlined, since fuel counts the instructions of a whole function or loop,
-/// and most of these make the text grow.
+/// Appends bytes. It is not inlined, since fuel counts the instructions of a whole function or
+/// loop, and most of these make the text grow.
 #[inline(never)]
 fn put(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);

@@ -79,8 +79,8 @@ impl Window {
 }
 
 /// Declares a keyed state; [`Declare::state`] begins it, and one of [`counter`](Self::counter),
-/// [`distinct`](Self::distinct), [`seen`](Self::seen) and [`value`](Self::value) ends it. They panic
-/// if what is declared cannot be.
+/// [`distinct`](Self::distinct), [`seen`](Self::seen) and [`value`](Self::value) ends it. They
+/// panic if what is declared cannot be.
 #[must_use = "say what kind of state it is"]
 pub struct DeclareState<'d> {
     declare: &'d mut Declare,

@@ -1,6 +1,6 @@
 // build: rustc @../../flags --crate-type rlib --crate-name wasmeval_rule -o libwasmeval_rule.rlib ../../src/lib.rs && rustc @../../flags --crate-type cdylib --extern wasmeval_rule=libwasmeval_rule.rlib -o price-band.wasm price-band.rs; rm -f libwasmeval_rule.rlib
-//! Orders whose price is outside a band around the last price of their symbol: code 1 above it, code
-//! 2 below it.
+//! Orders whose price is outside a band around the last price of their symbol: code 1 above it,
+//! code 2 below it.
 
 use std::time::Duration;
 

@@ -43,8 +43,8 @@ impl Table {
         Some(kept)
     }
 
-    /// Gives what is kept for a key, or begins it. With too many keys, the one that was used longest
-    /// ago makes room.
+    /// Gives what is kept for a key, or begins it. With too many keys, the one that was used
+    /// longest ago makes room.
     fn get_or_begin(&mut self, key: Key, at: i64) -> &mut Kept {
         let most = if self.spec.keys > 0 { self.spec.keys as usize } else { DEFAULT_KEYS };
         if self.get(&key, at).is_none() && self.kept.len() >= most {

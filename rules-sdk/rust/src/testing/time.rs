@@ -40,7 +40,7 @@ pub fn parse(text: &str) -> Option<i64> {
     seconds.checked_mul(SECOND)?.checked_add(fraction)
 }
 
-/// Counts the days from 1970-01-01 on. A year begins in March here, so that the leap day is its last.
+/// Counts the days from 1970-01-01 on. A year begins in March here, so that its leap day is last.
 fn days(year: i64, month: i64, day: i64) -> i64 {
     let year = if month < 3 { year - 1 } else { year };
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
