@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 LINT = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 30s
 
-.PHONY: run build test sdk race bench fmt vet lint tidy check guests fuzz clean
+.PHONY: run build test sdk sdks race bench fmt vet lint tidy check guests fuzz clean
 
 ## run: the server at work on example rules and made-up events
 run: build
@@ -20,6 +20,12 @@ test: sdk
 
 sdk:
 	cd rules-sdk/go && $(GO) vet ./... && $(GO) test ./...
+
+## sdks: the tests of the SDKs in their own languages; needs a C compiler, rustc and npm's asc
+sdks:
+	rules-sdk/c/test.sh
+	rules-sdk/rust/test.sh
+	cd rules-sdk/assemblyscript && npm test --silent
 
 race:
 	$(GO) test -race ./...

@@ -375,7 +375,12 @@ func TestChildIsKilled(t *testing.T) {
 func TestChildCrashes(t *testing.T) {
 	f := openJailed(t, t.TempDir(), roomy(), CompileVerb)
 	bomb := f.validate(t.Context(), slowModule())
-	if err := syscall.Kill(child(t), syscall.SIGQUIT); err != nil {
+	pid := child(t)
+	until(t, "the child has its limits, and so Go handles its signals", func() bool {
+		rows, _ := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
+		return strings.Contains(strings.Join(strings.Fields(string(rows)), " "), "core file size 0 0")
+	})
+	if err := syscall.Kill(pid, syscall.SIGQUIT); err != nil {
 		t.Fatal(err)
 	}
 	err := bomb()

@@ -140,8 +140,8 @@ func BenchmarkRules(b *testing.B) {
 	}
 }
 
-// wasmeval is the server's engine: a batch of records as they stand in the ring, of which each event
-// is parsed, put into columns, and given to each rule.
+// wasmeval is the server's engine: a batch of records as they stand in the ring, of which each
+// event is parsed, put into columns, and given to each rule.
 type wasmeval struct {
 	*runtime.Offline
 	recs [][]byte
@@ -285,8 +285,8 @@ func openOPA(tb testing.TB, rules int, _ []sample) engine {
 	var policy strings.Builder
 	policy.WriteString("package peers\n\n")
 	for i := range rules {
-		fmt.Fprintf(&policy, "matches contains %d if {\n\tinput.speed_kmh > %v\n\tinput.heading > %v\n}\n",
-			i, speedAbove, headingAbove)
+		fmt.Fprintf(&policy, "matches contains %d if {\n\tinput.speed_kmh > %v\n\tinput.heading > %v\n"+
+			"}\n", i, speedAbove, headingAbove)
 	}
 	q, err := rego.New(rego.Query("count(data.peers.matches)"),
 		rego.Module("peers.rego", policy.String())).PrepareForEval(context.Background())

@@ -220,8 +220,9 @@ func buildRust(p *project) ([]command, error) {
 			"install Rust with cargo and then `rustup target add "+rustTarget+"`")
 	}
 	const built, crate = "target/wasmeval", "wasmeval_rule"
-	flags := []string{debian, "--edition=2021", "--target=" + rustTarget, "-Copt-level=3",
-		"-Cpanic=abort", "-Ccodegen-units=1", "-Cdebuginfo=1"}
+	flags := []string{debian, "--edition=2021", "--target=" + rustTarget, "-Copt-level=2",
+		"-Cpanic=abort", "-Ccodegen-units=1", "-Cdebuginfo=1",
+		"-Ctarget-feature=+bulk-memory,+nontrapping-fptoint"}
 	sdk := append(slices.Clip(flags), "--crate-type=rlib", "--crate-name="+crate, "--out-dir="+built,
 		"sdk/src/lib.rs")
 	rule := append(slices.Clip(flags), "--crate-type=cdylib", "--crate-name=rule", "-Clto=fat",

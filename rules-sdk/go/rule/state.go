@@ -139,8 +139,8 @@ func declareState(k *keyed, options []StateOption) State {
 // divides a key further. States are used while [Each] or [EachBatch] runs; what a batch that fails
 // has changed is undone.
 //
-// Each result says by its last value whether it is one: it is false if the event has no key, and
-// also if the text given to By is longer than 256 bytes.
+// What a state gives says by its last value whether it is there: that is false if the event has no
+// key, and also if the text given to By is longer than 256 bytes.
 type State struct {
 	k   *keyed
 	sub string
@@ -263,17 +263,18 @@ func (s ValueState) Set(r Row, value []byte) error {
 	return ErrRefused
 }
 
-var value [maxStateBytes]byte
+// gotten is where Get has the server write.
+var gotten [maxStateBytes]byte
 
 // Get returns the bytes that were set last, valid until Get is called again, or nil and false if
 // there are none or the event has no key.
 func (s ValueState) Get(r Row) ([]byte, bool) {
 	state, row, key, size := s.place(r)
-	n := stateGet(state, row, key, size, unsafe.Pointer(&value), int32(len(value)))
+	n := stateGet(state, row, key, size, unsafe.Pointer(&gotten), int32(len(gotten)))
 	if n < 0 {
 		return nil, false
 	}
-	return value[:n:n], true
+	return gotten[:n:n], true
 }
 
 // Time returns when the bytes were set, in nanoseconds since 1970-01-01 UTC, or 0 and false.
