@@ -43,27 +43,33 @@ var queues = []struct {
 	}},
 	{"chan of slices", func(n int) (queue, error) {
 		c := make(chan [][]byte, benchQueueLen/benchSlice)
-		return &sliceQueue{c: c, open: make([][][]byte, n)}, nil
+		return &sliceQueue{c: c, open: make([]apart[[]byte], n)}, nil
 	}},
+}
+
+// apart is a list of one producer, on cache lines of its own: producers write to theirs all the time.
+type apart[T any] struct {
+	list []T
+	_    [128 - 24]byte
 }
 
 // ringQueue is the ring of the server, with memory for each producer's records.
 type ringQueue struct {
 	r    *bus.Ring
-	recs [][]bus.Record
+	recs []apart[bus.Record]
 }
 
 func newRingQueue(producers int) (queue, error) {
 	r, err := bus.NewRing(benchQueueBytes)
-	return &ringQueue{r, make([][]bus.Record, producers)}, err
+	return &ringQueue{r, make([]apart[bus.Record], producers)}, err
 }
 
 func (q *ringQueue) put(p int, msgs [][]byte) {
-	recs := q.recs[p][:0]
+	recs := q.recs[p].list[:0]
 	for _, m := range msgs {
 		recs = append(recs, bus.Record{Body: m})
 	}
-	q.recs[p] = recs
+	q.recs[p].list = recs
 	for {
 		n, err := q.r.Publish(recs)
 		if err != bus.ErrFull {
@@ -167,22 +173,23 @@ func (q chanQueue) drain(take func([]byte)) {
 // sliceQueue sends messages in slices: when one is full.
 type sliceQueue struct {
 	c    chan [][]byte
-	open [][][]byte // by producer
+	open []apart[[]byte] // by producer
 }
 
 func (q *sliceQueue) put(p int, msgs [][]byte) {
+	own := &q.open[p]
 	for _, m := range msgs {
-		q.open[p] = append(q.open[p], append([]byte(nil), m...))
-		if len(q.open[p]) == benchSlice {
-			q.c <- q.open[p]
-			q.open[p] = make([][]byte, 0, benchSlice)
+		own.list = append(own.list, append([]byte(nil), m...))
+		if len(own.list) == benchSlice {
+			q.c <- own.list
+			own.list = make([][]byte, 0, benchSlice)
 		}
 	}
 }
 
 func (q *sliceQueue) close() {
-	for _, s := range q.open {
-		q.c <- s
+	for i := range q.open {
+		q.c <- q.open[i].list
 	}
 	close(q.c)
 }

@@ -63,6 +63,8 @@ func (d *demo) run(ctx context.Context, out io.Writer) error {
 	c, err := load(inputs{flags: map[string]string{
 		"data-dir": d.data, "http": freePort("tcp", "127.0.0.1:8080"),
 		"udp": freePort("udp", "127.0.0.1:8081"), "log-level": "warn", "time-field": "ts",
+		// So that the rules have state, each for the vehicles or sensors of its events.
+		"key": "type",
 	}})
 	if err != nil {
 		return err

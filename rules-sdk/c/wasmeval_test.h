@@ -239,7 +239,8 @@ static inline int32_t wt_find_(char kind, uint32_t state, uint32_t row, we_text 
     while (k && (k->state != state || k->key_len != r->key_len || k->sub_len != sub.len ||
                  memcmp(k->key, r->key, r->key_len) || memcmp(k->sub, sub.ptr, sub.len)))
         k = k->next;
-    bool fresh = !k || !k->key_len || (life && *at - k->at >= life);
+    // The window of a counter moves on by itself, also when it is only asked.
+    bool fresh = !k || !k->key_len || (kind != 'c' && life && *at - k->at >= life);
     *out = k;
     if (fresh && !make) return WE_NONE;
     if (!k) {

@@ -181,6 +181,7 @@ static void counters(void) {
     SAYS("3", "00:01:45", "l", "", 0);
     SAYS("1", "00:01:50", "l", "", 0);
     SAYS("0", "00:03:00", "l", "", 0);
+    SAYS("0", "00:01:55", "l", "", 1); // late, since it was asked later
 }
 
 static void others(void) {

@@ -70,7 +70,8 @@ func (h *fakeHost) find(kind string, state, row int32, sub string) (kept *fakeSt
 	step, life := k.steps()
 	at /= step
 	kept = h.kept[fakeKey{state, ev.key, sub}]
-	if kept != nil && life > 0 && at-kept.at >= life {
+	// The window of a counter moves on by itself, also when it is only asked.
+	if kept != nil && kind != "counter" && life > 0 && at-kept.at >= life {
 		kept = nil
 	}
 	return kept, at, 0

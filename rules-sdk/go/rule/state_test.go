@@ -61,6 +61,7 @@ func TestCounter(t *testing.T) {
 		{second(105) + `}`, "1 true 5.5 true"},
 		{second(110) + `}`, "1 true 1 true"},
 		{second(180) + `}`, "0 true 0 true"},
+		{second(115) + `,"n":1}`, "0 true 0 true"}, // late, since it was asked later
 	})
 }
 

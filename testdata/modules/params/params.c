@@ -32,9 +32,7 @@ WE_CONFIGURE(params) {
     we_key(&j, "b");
     we_put_bool(&j, b);
     we_key(&j, "s");
-    we_put_byte(&j, '"');
-    we_put_raw(&j, text);
-    we_put_byte(&j, '"');
+    we_put_str(&j, text);
     we_close(&j, '}');
     return 0;
 }
