@@ -4,7 +4,8 @@
 
 WE_MANIFEST("{\"fields\":[{\"path\":\"bad\",\"type\":\"i64\"}]}")
 
-WE_IMPORT("wasi_snapshot_preview1", "proc_exit") void proc_exit(uint32_t code);
+__attribute__((import_module("wasi_snapshot_preview1"), import_name("proc_exit")))
+void proc_exit(uint32_t code);
 
 WE_EVALUATE(b) {
     const we_column *bad = we_col(b, 0);

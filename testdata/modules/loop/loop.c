@@ -1,4 +1,4 @@
-// build: clang @../../../rules-sdk/c/flags -o loop.wasm loop.c
+// build: clang @../../../rules-sdk/c/flags -Wl,--strip-all -o loop.wasm loop.c
 // Spins for ever if the integer bad is 1. Every other event has code 1.
 #include "../../../rules-sdk/c/wasmeval.h"
 

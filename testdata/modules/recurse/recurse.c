@@ -1,4 +1,4 @@
-// build: clang @../../../rules-sdk/c/flags -o recurse.wasm recurse.c
+// build: clang @../../../rules-sdk/c/flags -Wl,--strip-all -o recurse.wasm recurse.c
 // Calls itself without end if the integer bad is 1. Every other event has code 1.
 #include "../../../rules-sdk/c/wasmeval.h"
 

@@ -1,4 +1,4 @@
-// build: clang $(sed s,-Wl.--strip-all,, ../../../rules-sdk/c/flags) -g -fdebug-compilation-dir=. -o trap-c.wasm trap-c.c
+// build: clang @../../../rules-sdk/c/flags -g -o trap-c.wasm trap-c.c
 // Has debug information. Its field bad says how it is to fail; tests find lines by their comments.
 #include "../../../rules-sdk/c/wasmeval.h"
 

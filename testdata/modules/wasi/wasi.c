@@ -3,7 +3,8 @@
 // line to fd 1 for each row. The same on every fresh instance.
 #include "../../../rules-sdk/c/wasmeval.h"
 
-#define WASI(name) WE_IMPORT("wasi_snapshot_preview1", #name)
+#define WASI(name)                                                                                 \
+    __attribute__((import_module("wasi_snapshot_preview1"), import_name(#name)))
 
 typedef struct {
     const char *ptr;
