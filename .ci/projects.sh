@@ -10,7 +10,7 @@ go build -o "$work/bin/wasmeval" ./cmd/wasmeval
 export PATH="$work/bin:$PATH"
 cd "$work"
 
-for lang in c go rust; do
+for lang in c as go rust; do
     echo "== $lang"
     wasmeval init --lang "$lang" "velocity-$lang"
     (

@@ -15,6 +15,8 @@ import (
 	"io/fs"
 )
 
+//go:embed assemblyscript/README.md assemblyscript/asconfig.json assemblyscript/package.json
+//go:embed assemblyscript/assembly assemblyscript/testing assemblyscript/testing.js
 //go:embed c/wasmeval.h c/wasmeval_test.h
 //go:embed rust/README.md rust/src
 var files embed.FS
@@ -22,9 +24,12 @@ var files embed.FS
 //go:embed go.zip
 var goZip []byte
 
-// Files returns what a project needs of the SDK for c, go or rust, to be read only. Any goroutine
-// may use it.
+// Files returns what a project needs of the SDK for as (AssemblyScript), c, go or rust, to be read
+// only. Any goroutine may use it.
 func Files(lang string) (fs.FS, error) {
+	if lang == "as" {
+		lang = "assemblyscript"
+	}
 	if lang == "go" {
 		z, err := zip.NewReader(bytes.NewReader(goZip), int64(len(goZip)))
 		if err != nil {

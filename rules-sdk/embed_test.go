@@ -78,8 +78,8 @@ func TestGoZip(t *testing.T) {
 
 // Every SDK has its sources, and an unknown one is an error.
 func TestFiles(t *testing.T) {
-	for lang, name := range map[string]string{"go": "rule/doc.go", "c": "wasmeval.h",
-		"rust": "src/lib.rs"} {
+	for lang, name := range map[string]string{"as": "assembly/index.ts", "go": "rule/doc.go",
+		"c": "wasmeval.h", "rust": "src/lib.rs"} {
 		sources, err := Files(lang)
 		if err != nil {
 			t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	goruntime "runtime"
 	"sync"
 	"sync/atomic"
@@ -238,7 +239,7 @@ func (p *busPart) run(ctx context.Context, b *bench) error {
 	// What a queue takes is less with a clock on both sides: the channel holds a quarter for sure, and
 	// all of it never.
 	holds := rounded(channel.median(rateOfRun) / 4)
-	beyond := rounded(min(channel.median(rateOfRun), ring.median(rateOfRun)*0.7))
+	beyond := max(2*holds, rounded(min(channel.median(rateOfRun), ring.median(rateOfRun)*0.7)))
 	rates := []float64{lightLoad, 100_000, holds, beyond}
 	for range b.runs {
 		for _, rate := range rates {
@@ -260,7 +261,8 @@ func (p *busPart) run(ctx context.Context, b *bench) error {
 // lightLoad is a load between whose messages the consumer comes to rest.
 const lightLoad = 10_000
 
-func rounded(rate float64) float64 { return max(1000, float64(int(rate/1e5)*1e5)) }
+// rounded is a rate in hundreds of thousands, and never one of the light ones.
+func rounded(rate float64) float64 { return max(2, math.Floor(rate/1e5)) * 1e5 }
 
 // each measures all queues under one load.
 func (p *busPart) each(ctx context.Context, b *bench, l *busLoad) error {

@@ -201,6 +201,29 @@ func buildC(p *project) ([]command, error) {
 	return []command{{args: []string{"clang", "@flags", "-o", p.name + ".wasm", "rule.c"}}}, nil
 }
 
+// ascVersion is the compiler that the SDK is tested with.
+const ascVersion = "assemblyscript@0.28.20"
+
+// buildAS takes the asc in PATH, or the one that npm installed for the project. The options are the
+// SDK's, among them names of functions, for what is said of failures.
+func buildAS(p *project) ([]command, error) {
+	args := []string{"asc", "rule.ts", "--config", "sdk/asconfig.json", "-o", p.name + ".wasm"}
+	if _, err := exec.LookPath("asc"); err == nil {
+		return []command{{args: args}}, nil
+	}
+	if _, err := exec.LookPath("npx"); err != nil {
+		return nil, missingTool("node", "nodejs npm", "from nodejs.org; then `npm install --save-dev "+
+			ascVersion+"`")
+	}
+	find := exec.Command("npx", "--no-install", "asc", "--version")
+	find.Dir = p.dir
+	if err := find.Run(); err != nil {
+		return nil, fmt.Errorf("asc is missing, or not in PATH: install it in the project with "+
+			"`npm install --save-dev %s`", ascVersion)
+	}
+	return []command{{args: append([]string{"npx", "--no-install"}, args...)}}, nil
+}
+
 const rustTarget = "wasm32-unknown-unknown"
 
 // buildRust lets cargo build where the rustc in PATH has the target. Debian's rustc has it, and is

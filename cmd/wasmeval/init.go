@@ -34,6 +34,9 @@ type language struct {
 }
 
 var languages = map[string]*language{
+	"as": {name: "AssemblyScript", source: "rule.ts", unit: "rule.test.js",
+		unitCommand: "$(WASMEVAL) build && node --test rule.test.js", marks: "package.json",
+		build: buildAS},
 	"go": {name: "Go", source: "main.go", unit: "main_test.go", unitCommand: "go test .",
 		marks: "go.mod", build: buildGo},
 	"c": {name: "C", source: "rule.c", unit: "rule_test.c",

@@ -66,6 +66,7 @@ func TestBuildAdvice(t *testing.T) {
 	for lang, want := range map[string]string{
 		"go": "`apt-get install golang-go`", "c": "`apt-get install clang`",
 		"rust": "`apt-get install rustc libstd-rust-dev-wasm32 lld`",
+		"as":   "`npm install --save-dev assemblyscript@0.28.20`",
 	} {
 		dir := filepath.Join(t.TempDir(), "x")
 		if _, err := makeProject(lang, dir); err != nil {
