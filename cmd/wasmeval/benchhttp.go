@@ -140,17 +140,20 @@ func (p *httpPart) suite(ctx context.Context, b *bench, waits *measurement) erro
 		if l.floor {
 			to = floor
 		}
+		var see func(body []byte)
 		seen := newHistogram()
+		lone := l.what == "lone, verdict" // the one lane is all that adds to seen
+		if lone {
+			see = func(body []byte) { record(seen, verdictTime(body)) }
+		}
 		r, err := b.against(ctx, to, &l.benchLoad, func() (lane, error) {
-			return newHTTPLane(to.url, l.path, benchEvents(l.batch), func(body []byte) {
-				record(seen, verdictTime(body))
-			})
+			return newHTTPLane(to.url, l.path, benchEvents(l.batch), see)
 		})
 		if err != nil {
 			return err
 		}
 		b.report.measured("http", l.what, l.rate*float64(l.batch)).add(r)
-		if l.what == "lone, verdict" {
+		if lone {
 			w := &loadRun{}
 			w.quantiles(seen)
 			waits.add(w)

@@ -80,6 +80,36 @@ func TestBuildAdvice(t *testing.T) {
 	}
 }
 
+// AssemblyScript's compiler is the one in PATH, or else npm's, if the project has it.
+func TestBuildASCompiler(t *testing.T) {
+	path := t.TempDir()
+	t.Setenv("PATH", path)
+	put := func(name, script string) {
+		t.Helper()
+		script = "#!/bin/sh\n" + script + "\n"
+		if err := os.WriteFile(filepath.Join(path, name), []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := &project{dir: t.TempDir(), name: "x"}
+	put("npx", "exit 1")
+	if _, err := buildAS(p); err == nil ||
+		!strings.Contains(err.Error(), "`npm install --save-dev assemblyscript@0.28.20`") {
+		t.Errorf("npx without asc: %v", err)
+	}
+	put("npx", `[ "$*" = "--no-install asc --version" ]`)
+	args := "asc rule.ts --config sdk/asconfig.json -o x.wasm"
+	commands, err := buildAS(p)
+	if err != nil || len(commands) != 1 || commands[0].String() != "npx --no-install "+args {
+		t.Errorf("npx with asc: %v, %v", commands, err)
+	}
+	put("asc", "exit 0")
+	commands, err = buildAS(p)
+	if err != nil || len(commands) != 1 || commands[0].String() != args {
+		t.Errorf("asc: %v, %v", commands, err)
+	}
+}
+
 // A project is built anew once a source is newer than the module, and not for what a build leaves.
 func TestStale(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "x")
