@@ -16,7 +16,7 @@ import (
 )
 
 //go:embed assemblyscript/README.md assemblyscript/asconfig.json assemblyscript/package.json
-//go:embed assemblyscript/assembly assemblyscript/testing assemblyscript/testing.js
+//go:embed assemblyscript/*.ts assemblyscript/assembly assemblyscript/testing
 //go:embed c/wasmeval.h c/wasmeval_test.h
 //go:embed rust/README.md rust/src
 var files embed.FS

@@ -1,0 +1,2 @@
+// What a rule imports from "wasmeval-rule".
+export * from "./assembly/index";
