@@ -162,6 +162,8 @@ test("counters slide, by key and what divides it", () => {
   assert.deepEqual([add("u1", 5), add("u1", 2, "x"), add("u1", 2, "x")], [5, 2, 4]);
   assert.deepEqual([later(30_000, "u1", 3, ""), later(30_000, "u1", 1)], [8, 4]);
   assert.equal(rule.event(event("asked", { key: "u1" })).code, 4);
+  const ahead = event("asked", { key: "u3", time: "2026-01-01T01:00:00Z" });
+  assert.deepEqual([add("u3", 1), rule.event(ahead).code, add("u3", 1)], [1, 0, 0]); // it moved on
   assert.deepEqual([add(undefined, 1), add("u1", 1, "x".repeat(257)), add("u2", 1)], [9, 9, 1]);
   const late = event("sum", { key: "u2", time: "2025-12-31T00:00:00Z" });
   assert.equal(rule.event(late).code, 1);

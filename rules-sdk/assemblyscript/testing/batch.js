@@ -92,7 +92,7 @@ function texts(out, descriptor, cells) {
 function cell(row, path, type) {
   const value = path === "@time" && type === "i64" ? row.time : valueAt(row, path);
   if (value === undefined || value === null) return undefined;
-  const number = typeof value === "number" || typeof value === "bigint";
+  const number = typeof value === "bigint" || Number.isFinite(value);
   switch (type) {
     case "f64":
       return number ? Number(value) : undefined;

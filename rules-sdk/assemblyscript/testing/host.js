@@ -94,7 +94,8 @@ export class Host {
     const time = state.time === "arrival" ? event.arrival : event.time;
     const now = time / step;
     const kept = this.#kept.get(id);
-    const gone = !kept || (life > 0n && now - kept.at >= life);
+    // The window of a counter moves on by itself, also when it is only asked.
+    const gone = !kept || (kind !== "counter" && life > 0n && now - kept.at >= life);
     return { code: 0, state, id, now, time, life, kept: gone ? undefined : kept };
   }
 

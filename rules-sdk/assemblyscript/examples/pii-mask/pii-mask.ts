@@ -26,6 +26,11 @@ let names: string[] = []; // of the fields to mask, once the first event has com
 let copied = 0;
 let copy = "";
 
+// What endOfString found in the string.
+let escaped = false;
+let addressed = false;
+let numbered = false;
+
 each((row: Row): i32 => {
   if (!names.length) names = named.value.split(",").map<string>((name) => name.trim());
   const text = whole.get(row);
@@ -39,6 +44,7 @@ each((row: Row): i32 => {
   return 2;
 });
 
+// The byte at a place, 0 behind the end.
 function byteAt(text: Json, i: i32): i32 {
   return i < text.length ? text[i] : 0;
 }
@@ -59,7 +65,7 @@ function token(text: Json, from: i32): i32 {
   if (c == QUOTE) {
     const to = endOfString(text, from);
     const isName = byteAt(text, to) == COLON;
-    if (!isName && !isSuspect(text, from, to)) return to;
+    if (!isName && !escaped && !addressed && !numbered) return to;
     const value = meaning(text, from, to);
     if (isName) return member(text, value, to + 1);
     const masked = maskText(value);
@@ -77,24 +83,10 @@ function token(text: Json, from: i32): i32 {
 
 // What a string means. Most have no escape, and need no more than a copy.
 function meaning(text: Json, from: i32, to: i32): string {
-  for (let i = from; i < to; i++) {
-    if (byteAt(text, i) != BACKSLASH) continue;
-    const value = unquote(part(text, from, to));
-    assert(value !== null, "the event is not JSON");
-    return value!;
-  }
-  return part(text, from + 1, to - 1);
-}
-
-// Reports whether a part of the text may hide something; most is told so without a copy.
-function isSuspect(text: Json, from: i32, to: i32): bool {
-  let digits = 0;
-  for (let i = from; i < to; i++) {
-    const c = byteAt(text, i);
-    if (c == AT || c == BACKSLASH) return true;
-    if (isDigit(c)) digits++;
-  }
-  return digits >= LEAST_DIGITS;
+  if (!escaped) return part(text, from + 1, to - 1);
+  const value = unquote(part(text, from, to));
+  assert(value !== null, "the event is not JSON");
+  return value!;
 }
 
 // Masks the value at a place if its name is one of those to mask.
@@ -105,13 +97,27 @@ function member(text: Json, name: string, from: i32): i32 {
   return to;
 }
 
+// Finds the end of a string, and what it may hide on the way: every byte of an event passes here.
 function endOfString(text: Json, from: i32): i32 {
-  for (let i = from + 1; i < text.length; i++) {
-    const c = byteAt(text, i);
-    if (c == BACKSLASH) i++;
-    else if (c == QUOTE) return i + 1;
+  const end = text.ptr + text.length;
+  let at = text.ptr + from + 1;
+  let digits = 0;
+  escaped = false;
+  addressed = false;
+  for (; at < end; at++) {
+    const c = load<u8>(at);
+    if (c == QUOTE) break;
+    if (c == BACKSLASH) {
+      escaped = true;
+      at++;
+    } else if (c == AT) {
+      addressed = true;
+    } else if (isDigit(c)) {
+      digits++;
+    }
   }
-  return text.length;
+  numbered = digits >= LEAST_DIGITS;
+  return <i32>(at + 1 - text.ptr);
 }
 
 // The end of a number, true, false or null.
