@@ -70,11 +70,31 @@ func (p *programs) instantiate(ctx context.Context, prog *program, params []byte
 		in.close()
 		return nil, errors.New("cannot restore the snapshot of an instance")
 	}
-	if err := in.prepare(params); err != nil {
+	if err := in.listen(func() error { return in.prepare(params) }); err != nil {
 		in.close()
 		return nil, err
 	}
 	return in, nil
+}
+
+// listen runs what may end in a refusal, and adds to its error what the guest said of it: the first
+// of its gravest lines.
+func (in *instance) listen(run func() error) error {
+	log, said, grave := in.log, "", -1
+	defer func() { in.log = log }()
+	in.log = func(level int, text string) {
+		if level > grave {
+			said, grave = text, level
+		}
+		if log != nil {
+			log(level, text)
+		}
+	}
+	err := run()
+	if err != nil && said != "" {
+		err = fmt.Errorf("%w; the rule logged %.300q", err, said)
+	}
+	return err
 }
 
 // open makes an instance that is not ready yet.

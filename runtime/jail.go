@@ -352,10 +352,13 @@ func readyFrom(ctx context.Context, wasm wazero.Runtime, compiled wazero.Compile
 			return childUnready, err.Error()
 		}
 		begun := usedCPU()
-		err = in.prepare(nil)
-		if err == nil {
-			_, err = in.manifest()
-		}
+		err = in.listen(func() error {
+			if err := in.prepare(nil); err != nil {
+				return err
+			}
+			_, err := in.manifest()
+			return err
+		})
 		best = min(best, usedCPU()-begun)
 		in.close()
 		if err != nil {

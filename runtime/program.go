@@ -179,7 +179,11 @@ func (p *programs) describe(ctx context.Context, prog *program) error {
 		return err
 	}
 	defer in.close()
-	text, err := in.manifest()
+	var text []byte
+	err = in.listen(func() (err error) {
+		text, err = in.manifest()
+		return err
+	})
 	if err != nil {
 		return err
 	}

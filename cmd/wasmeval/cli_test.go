@@ -172,7 +172,7 @@ func TestRulesFaults(t *testing.T) {
 		{"configure limit --param =1", `--param "=1": expected name=value`},
 		{"configure limit --param i=text", `param "i" is "text": expected a value of type i64`},
 		{"configure limit --param x=1", `param "x" is not declared`},
-		{"configure limit --param i=13", `(422 `}, // the module itself refuses it
+		{"configure limit --param i=13", `i is 13: expected luck`}, // the module itself refuses it
 		{"configure limit --on-failure explode", "fail_open or fail_closed"},
 		{"configure limit --fail-payload 1", "default_verdict only"},
 		{"configure limit --on-failure default_verdict --fail-payload {", "expected JSON"},

@@ -18,9 +18,13 @@ WE_CONFIGURE(params) {
     bool b;
     we_text text;
     if (!we_param_f64(params, "f", &f) || !we_param_i64(params, "i", &i) ||
-        !we_param_bool(params, "b", &b) || !we_param_utf8(params, "s", s, sizeof s, &text) ||
-        i == 13)
+        !we_param_bool(params, "b", &b) || !we_param_utf8(params, "s", s, sizeof s, &text))
         return 1;
+    if (i == 13) {
+        we_log(WE_INFO, "reading", 7);
+        we_log(WE_ERROR, "i is 13: expected luck", 22);
+        return 2;
+    }
     we_open(&j, '{');
     we_key(&j, "raw");
     we_put_raw(&j, params);
