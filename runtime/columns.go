@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
 	"slices"
@@ -36,6 +37,7 @@ type table struct {
 	most int // bytes of text, with the row that is being gathered
 
 	chosen selection
+	parser fastjson.Parser // of single values
 }
 
 // gathered is one column over the batch. Of fixed and text only the one for the column's type is used.
@@ -79,6 +81,65 @@ func (t *table) gather(row int, ev *event.View, v *fastjson.Value, cols []*colum
 	}
 }
 
+// gatherPicked is gather for an event whose values were picked from its text.
+func (t *table) gatherPicked(row int, ev *event.View, p *picker, cols []*column, which []uint32) {
+	t.most = len(t.text) + maxRowText
+	for _, i := range which {
+		g, c := &t.cols[i], cols[i]
+		if len(g.state) < t.rows {
+			g.grow(t.rows)
+		}
+		switch at := p.found[i]; {
+		case c.place != inObject:
+			t.put(g, row, ev, nil, c)
+		case at.end == 0:
+			g.state[row] = absent
+		default:
+			t.putText(g, row, p.b[at.off:at.end], c.typ)
+		}
+	}
+}
+
+// putText puts a value by its JSON text. What a text does not say as it stands is left to fastjson.
+func (t *table) putText(g *gathered, row int, text []byte, typ colType) {
+	g.state[row] = wrongType
+	switch c := text[0]; {
+	case c == 'n':
+		g.state[row] = absent
+	case typ == typeJSON, typ == typeUTF8 && c == '"' && bytes.IndexByte(text, '\\') >= 0:
+		// It was checked before it came into the ring; one that cannot be parsed all the same is
+		// counted with those of a wrong type.
+		if v, err := t.parser.ParseBytes(text); err == nil {
+			t.putValue(g, row, v, typ)
+		}
+	case typ == typeUTF8 && c == '"':
+		off := len(t.text)
+		t.text = append(t.text, text[1:len(text)-1]...)
+		t.setText(g, row, off)
+	case typ == typeBool && (c == 't' || c == 'f'):
+		g.state[row], g.fixed[row] = valid, 0
+		if c == 't' {
+			g.fixed[row] = 1
+		}
+	case c == '-' || '0' <= c && c <= '9':
+		putNumber(g, row, unsafe.String(unsafe.SliceData(text), len(text)), typ)
+	}
+}
+
+// putNumber puts a number, by its text, into a column of state wrongType.
+func putNumber(g *gathered, row int, text string, typ colType) {
+	switch typ {
+	case typeF64:
+		if f, err := strconv.ParseFloat(text, 64); err == nil {
+			g.state[row], g.fixed[row] = valid, math.Float64bits(f)
+		}
+	case typeI64:
+		if n, ok := parseInt(text); ok {
+			g.state[row], g.fixed[row] = valid, uint64(n)
+		}
+	}
+}
+
 func (t *table) put(g *gathered, row int, ev *event.View, v *fastjson.Value, c *column) {
 	switch c.place {
 	case inObject:
@@ -119,17 +180,9 @@ func (t *table) setText(g *gathered, row, off int) {
 func (t *table) putValue(g *gathered, row int, v *fastjson.Value, typ colType) {
 	g.state[row] = wrongType
 	switch typ {
-	case typeF64:
+	case typeF64, typeI64:
 		if v.Type() == fastjson.TypeNumber {
-			if f, err := strconv.ParseFloat(t.number(v), 64); err == nil {
-				g.state[row], g.fixed[row] = valid, math.Float64bits(f)
-			}
-		}
-	case typeI64:
-		if v.Type() == fastjson.TypeNumber {
-			if n, ok := parseInt(t.number(v)); ok {
-				g.state[row], g.fixed[row] = valid, uint64(n)
-			}
+			putNumber(g, row, t.number(v), typ)
 		}
 	case typeBool:
 		switch v.Type() {

@@ -17,7 +17,7 @@ func rulesThatMatch(patterns [][]string) *ruleSet {
 	for i, match := range patterns {
 		name := fmt.Sprint("r", i)
 		rules[i] = &activeRule{name: RuleName(name), prog: &program{manifest: Manifest{Match: match},
-			columns: []*column{{path: name, typ: typeF64}}}}
+			columns: []*column{{path: name, typ: typeF64, steps: []step{{key: name, index: -1}}}}}}
 	}
 	return newRuleSet(1, rules)
 }
@@ -92,7 +92,7 @@ func TestRandomTypes(t *testing.T) {
 				want = append(want, uint32(rule))
 			}
 		}
-		if !slices.Equal(m.rules, want) || !slices.Equal(m.columns, want) || !m.parse {
+		if !slices.Equal(m.rules, want) || !slices.Equal(m.columns, want) || !(m.picks != nil) {
 			t.Fatalf("type %q: rules %v, columns %v, expected %v", typ, m.rules, m.columns, want)
 		}
 		most = max(most, len(w.matches), len(w.shared))

@@ -51,7 +51,7 @@ type ruleSet struct {
 // match is the answer for one event type: which rules want it and which columns they read.
 type match struct {
 	rules, columns []uint32
-	parse          bool // some of the columns are in the event's object
+	picks          *picks // for the columns that are in the event's object; nil: none is
 
 	rows []uint16 // of the batch that is being evaluated; a match belongs to one worker
 }
@@ -123,8 +123,6 @@ func (s *ruleSet) match(rules ...uint32) *match {
 	}
 	slices.Sort(m.columns)
 	m.columns = slices.Compact(m.columns)
-	for _, c := range m.columns {
-		m.parse = m.parse || s.columns[c].place == inObject
-	}
+	m.picks = newPicks(s.columns, m.columns)
 	return m
 }

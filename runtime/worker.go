@@ -41,6 +41,7 @@ type worker struct {
 	key     []byte            // of shared
 
 	views   []event.View
+	picker  picker
 	parser  fastjson.Parser
 	table   table
 	found   []*match   // of the events of this batch
@@ -145,11 +146,7 @@ func (w *worker) gather(s *ruleSet, recs [][]byte, now int64) (n int) {
 			unwanted++
 			continue
 		}
-		var obj *fastjson.Value
-		if m.parse {
-			obj = w.parse(v)
-		}
-		w.table.gather(row, v, obj, s.columns, m.columns)
+		w.gatherEvent(s, m, row, v)
 		if len(m.rows) == 0 {
 			w.found = append(w.found, m)
 		}
@@ -197,6 +194,18 @@ func (w *worker) sortRows() {
 	slices.Sort(w.wanted)
 	for _, r := range w.wanted {
 		slices.Sort(w.lists[r])
+	}
+}
+
+// gatherEvent reads the columns of one event.
+func (w *worker) gatherEvent(s *ruleSet, m *match, row int, v *event.View) {
+	switch {
+	case m.picks == nil:
+		w.table.gather(row, v, nil, s.columns, m.columns)
+	case w.picker.pick(m.picks, m.columns, v.JSON):
+		w.table.gatherPicked(row, v, &w.picker, s.columns, m.columns)
+	default:
+		w.table.gather(row, v, w.parse(v), s.columns, m.columns)
 	}
 }
 

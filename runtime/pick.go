@@ -1,0 +1,235 @@
+package runtime
+
+import (
+	"bytes"
+)
+
+// picks is the tree of the paths of some columns, by which their values are found in the text of an
+// event in one pass that ends with the last of them: events are checked before they come into the
+// ring, and no object of theirs has a key twice. Building fastjson's tree of the whole event took
+// longer than all the rest that a worker does for it.
+type picks struct {
+	nodes []pickNode // 0 is the event's object
+	most  int        // columns
+}
+
+type pickNode []pickEdge
+
+// pickEdge is one step of paths, and what they find there.
+type pickEdge struct {
+	step
+	node int      // the steps that go on from here; 0: none
+	cols []uint32 // columns whose paths end here
+}
+
+// newPicks makes the tree for those of the columns that are in the event's object, or nil if none is.
+func newPicks(all []*column, which []uint32) *picks {
+	p := &picks{nodes: make([]pickNode, 1)}
+	for _, i := range which {
+		if all[i].place != inObject {
+			continue
+		}
+		p.most++
+		node, edge := 0, (*pickEdge)(nil)
+		for k, s := range all[i].steps {
+			if k > 0 {
+				node = p.below(edge)
+			}
+			edge = p.edge(node, s)
+		}
+		edge.cols = append(edge.cols, i)
+	}
+	if p.most == 0 {
+		return nil
+	}
+	return p
+}
+
+// below is the node under an edge, which is made if there is none.
+func (p *picks) below(e *pickEdge) int {
+	if e.node == 0 {
+		e.node = len(p.nodes)
+		p.nodes = append(p.nodes, nil)
+	}
+	return e.node
+}
+
+// edge is the edge for a step, valid until another is made in that node.
+func (p *picks) edge(node int, s step) *pickEdge {
+	n := &p.nodes[node]
+	for i := range *n {
+		if (*n)[i].step == s {
+			return &(*n)[i]
+		}
+	}
+	*n = append(*n, pickEdge{step: s})
+	return &(*n)[len(*n)-1]
+}
+
+// picker finds the values of one event. It keeps its memory, and belongs to one goroutine.
+type picker struct {
+	p     *picks
+	b     []byte
+	found []span // by column: where its value is in b; end is 0 if it has none
+	left  int    // columns that may still be found
+	odd   bool   // a key has escapes: the event is for fastjson
+}
+
+// stopped is returned instead of a place, when nothing more is to be found.
+const stopped = -1
+
+// pick finds the values of the columns in an event's text. It is false if that cannot be told here.
+func (p *picker) pick(all *picks, which []uint32, text []byte) bool {
+	for _, i := range which {
+		for len(p.found) <= int(i) {
+			p.found = append(p.found, span{})
+		}
+		p.found[i].end = 0
+	}
+	p.p, p.b, p.left, p.odd = all, text, all.most, false
+	p.object(p.space(0), 0)
+	return !p.odd
+}
+
+// object reads the object at a place, and returns the place after it.
+func (p *picker) object(at, node int) int {
+	edges := p.p.nodes[node]
+	for at++; ; {
+		switch at = p.space(at); p.b[at] {
+		case '}':
+			return at + 1
+		case ',':
+			at++
+			continue
+		}
+		end, plain := p.text(at)
+		if !plain {
+			p.odd = true
+			return stopped
+		}
+		key := p.b[at+1 : end-1]
+		at = p.space(p.space(end) + 1) // past the colon
+		var e *pickEdge
+		for i := range edges {
+			if edges[i].index < 0 && edges[i].key == string(key) {
+				e = &edges[i]
+				break
+			}
+		}
+		if at = p.value(at, e); at == stopped {
+			return stopped
+		}
+	}
+}
+
+// array reads the array at a place, and returns the place after it.
+func (p *picker) array(at, node int) int {
+	edges := p.p.nodes[node]
+	for i, at := 0, at+1; ; {
+		switch at = p.space(at); p.b[at] {
+		case ']':
+			return at + 1
+		case ',':
+			at++
+			i++
+			continue
+		}
+		var e *pickEdge
+		for k := range edges {
+			if edges[k].index == i {
+				e = &edges[k]
+				break
+			}
+		}
+		if at = p.value(at, e); at == stopped {
+			return stopped
+		}
+	}
+}
+
+// value reads the value at a place, which e, if not nil, leads to.
+func (p *picker) value(at int, e *pickEdge) int {
+	if e == nil {
+		return p.skip(at)
+	}
+	from := at
+	switch {
+	case e.node != 0 && p.b[at] == '{':
+		at = p.object(at, e.node)
+	case e.node != 0 && p.b[at] == '[':
+		at = p.array(at, e.node)
+	default:
+		at = p.skip(at)
+	}
+	if at == stopped {
+		return stopped
+	}
+	for _, c := range e.cols {
+		p.found[c] = span{uint32(from), uint32(at)}
+		p.left--
+	}
+	if p.left == 0 {
+		return stopped
+	}
+	return at
+}
+
+// skip returns the place after the value at a place.
+func (p *picker) skip(at int) int {
+	switch p.b[at] {
+	case '"':
+		end, _ := p.text(at)
+		return end
+	case '{', '[':
+		return p.skipNested(at)
+	}
+	for {
+		switch p.b[at] {
+		case ',', '}', ']', ' ', '\t', '\n', '\r':
+			return at
+		}
+		at++
+	}
+}
+
+func (p *picker) skipNested(at int) int {
+	for depth := 0; ; {
+		switch p.b[at] {
+		case '"':
+			at, _ = p.text(at)
+			continue
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth--; depth == 0 {
+				return at + 1
+			}
+		}
+		at++
+	}
+}
+
+// text returns the place after the string at a place, and whether it is without escapes.
+func (p *picker) text(at int) (end int, plain bool) {
+	at++
+	end = at + bytes.IndexByte(p.b[at:], '"') + 1
+	if bytes.IndexByte(p.b[at:end], '\\') < 0 {
+		return end, true
+	}
+	for ; p.b[at] != '"'; at++ {
+		if p.b[at] == '\\' {
+			at++
+		}
+	}
+	return at + 1, false
+}
+
+func (p *picker) space(at int) int {
+	for ; ; at++ {
+		switch p.b[at] {
+		case ' ', '\t', '\n', '\r':
+		default:
+			return at
+		}
+	}
+}
