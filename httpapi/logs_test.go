@@ -61,7 +61,7 @@ func (s *stand) follow(t *testing.T, ctx context.Context, url, query string) fun
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = resp.Body.Close() })
-	if kind := resp.Header.Get("Content-Type"); resp.StatusCode != 200 || kind != "text/event-stream" {
+	if kind := resp.Header.Get("Content-Type"); resp.StatusCode != http.StatusOK || kind != "text/event-stream" {
 		t.Fatalf("%d %s", resp.StatusCode, kind)
 	}
 	lines := bufio.NewScanner(resp.Body)

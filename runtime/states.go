@@ -70,28 +70,31 @@ func release(list []*keyedState) {
 // statesFor gives the states that a version of a rule declares: those that the rule has already where
 // they are the same, and empty ones else. The caller holds mu and must release them.
 func (e *Engine) statesFor(name RuleName, specs []state.Spec) (list []*keyedState, err error) {
-	shards, size := len(e.workers), 0
-	for _, spec := range specs {
-		size += spec.TableBytes(tableKeys(spec, shards)) * shards
-	}
-	if size > e.limits.StateBytes {
-		return nil, errorf(BadModule, "its states take %d bytes: expected at most %d; declare fewer keys",
-			size, e.limits.StateBytes)
-	}
 	kept := e.states[name]
 	if kept == nil {
 		kept = e.loadStates(name)
 		defer release(kept)
 	}
-	for _, spec := range specs {
+	goesOn := make([]*keyedState, len(specs)) // nil where it begins empty
+	size, shards := 0, len(e.workers)
+	for i, spec := range specs {
 		at := slices.IndexFunc(kept, func(k *keyedState) bool { return k.spec.Same(spec) })
 		if at >= 0 {
-			kept[at].refs++
-			list = append(list, kept[at])
-			continue
+			goesOn[i] = kept[at]
+			spec = kept[at].spec // it has room for as many keys as before
 		}
-		k, err := newKeyedState(spec, shards)
-		if err != nil {
+		size += spec.TableBytes(tableKeys(spec, shards)) * shards
+	}
+	if size > e.limits.StateBytes {
+		return nil, errorf(BadModule, "its states take %d bytes: expected at most %d; declare fewer "+
+			"keys (a state that goes on keeps its room unless it gets another name)", size,
+			e.limits.StateBytes)
+	}
+	for i, spec := range specs {
+		k := goesOn[i]
+		if k != nil {
+			k.refs++
+		} else if k, err = newKeyedState(spec, shards); err != nil {
 			release(list)
 			return nil, err
 		}
@@ -192,7 +195,7 @@ func (e *Engine) saveState(name RuleName, list []*keyedState) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
+	defer func() { _ = os.Remove(f.Name()) }()
 	saved := make([]state.Saved, len(list))
 	for i, k := range list {
 		saved[i] = state.Saved{Spec: k.spec, Tables: k.tables}

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -220,4 +221,35 @@ func TestStateLimit(t *testing.T) {
 	f := openWith(t, Config{DataDir: t.TempDir(), Limits: limits})
 	_, err := f.Put(context.Background(), "r", module(t, "counting"), PutOptions{Activate: true})
 	wantError(t, err, BadModule, "at most 100000")
+}
+
+// A state that goes on keeps its room, which counts: else a rule would have more than the limit with
+// each version, and could not be loaded after a restart.
+func TestStateLimitOverVersions(t *testing.T) {
+	dir, limits := t.TempDir(), DefaultLimits()
+	limits.StateBytes = 4_300_000
+	f := openWith(t, Config{DataDir: dir, Limits: limits})
+	put := func(hour, day string) error {
+		code := module(t, "counting")
+		for old, now := range map[string]string{`"hour"`: hour, `86400000,"keys":1000`: `86400000,"keys":` + day} {
+			if !bytes.Contains(code, []byte(old)) || len(old) != len(now) {
+				t.Fatalf("cannot make %s of %s", now, old)
+			}
+			code = bytes.Replace(code, []byte(old), []byte(now), 1)
+		}
+		if hour != `"hour"` {
+			code = bytes.Replace(code, []byte(`3600000,"keys":1000`), []byte(`3600000,"keys":9000`), 1)
+		}
+		_, err := f.Put(t.Context(), "r", code, PutOptions{Activate: true})
+		return err
+	}
+	if err := put(`"hour"`, "9000"); err != nil {
+		t.Fatal(err)
+	}
+	f.wantCodes("first", []int{1, 2}, ofA, ofA)
+	wantError(t, put(`"more"`, "1000"), BadModule, "at most 4300000")
+	f.wantCodes("after the refusal", []int{3}, ofA)
+	f.stop()
+	f = openWith(t, Config{DataDir: dir, Limits: limits})
+	f.wantCodes("after a restart", []int{4}, ofA)
 }

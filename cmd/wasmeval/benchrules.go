@@ -201,7 +201,7 @@ func (p *rulesPart) capacity(ctx context.Context, s *benchServer, length time.Du
 	if err != nil {
 		return 0, err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	t, err := s.tally(ctx)
 	if err != nil {
 		return 0, err

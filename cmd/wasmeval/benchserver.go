@@ -237,7 +237,7 @@ func newFloorUDP() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		defer conn.Close()
+		defer func() { _ = conn.Close() }()
 		if err := setUDP(conn, 8*mib, join); err != nil {
 			return err
 		}

@@ -332,6 +332,6 @@ func (p *progress) show(read int64, events int) {
 // clear takes the line away.
 func (p *progress) clear() {
 	if p.out != nil && !p.shown.IsZero() {
-		fmt.Fprint(p.out, "\r\x1b[K")
+		_, _ = fmt.Fprint(p.out, "\r\x1b[K")
 	}
 }
