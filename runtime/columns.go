@@ -59,6 +59,9 @@ func (t *table) reset(cols, rows int) {
 	}
 	t.text = t.text[:0]
 	t.chosen.rows = t.chosen.rows[:0] // of the batch before
+	if t.chosen.drawn > keepText {
+		t.chosen.cols, t.chosen.drawn = nil, 0
+	}
 }
 
 // grow makes room for the rows of the batch in a column that is read.
@@ -293,6 +296,7 @@ type selection struct {
 	times []byte
 	cols  []drawn // by the index of the column
 	stamp uint32  // of the cols that are of these rows
+	drawn int     // bytes of all cols
 }
 
 // drawn is one column over the rows of a selection, as it stands in a batch.
@@ -355,6 +359,7 @@ func (t *table) redraw(d *drawn, g *gathered, typ colType) {
 		size = d.data + align8(d.dataLen)
 	}
 	if cap(d.bytes) < size {
+		t.chosen.drawn += size - cap(d.bytes)
 		d.bytes = make([]byte, size)
 	}
 	d.bytes = d.bytes[:size]

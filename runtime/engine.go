@@ -141,6 +141,9 @@ func (e *Engine) open(ctx context.Context, c *Config) error {
 	if e.secret, err = e.registry.secret(); err != nil {
 		return err
 	}
+	if err := e.sweepStates(); err != nil {
+		return err
+	}
 	if err := e.openCompiler(ctx, c); err != nil {
 		return err
 	}

@@ -163,7 +163,8 @@ func (in *instance) prepare(params []byte) error {
 	if _, err := in.manifest(); err != nil {
 		return err
 	}
-	in.fuel.Set(min(in.fuel.Get(), in.limits.SliceFuel))
+	in.budget = min(in.fuel.Get(), in.limits.SliceFuel)
+	in.fuel.Set(in.budget)
 	b, err := in.input(len(params))
 	if err != nil {
 		return err
@@ -248,7 +249,7 @@ func (in *instance) run(t *table, events []event.View, rows []uint16, cols []*co
 	which []uint32, fuel uint64, verdicts []int32) (wrong int, err *VerdictError) {
 	t.choose(events, rows)
 	in.refused, in.cut, in.memory.refused = 0, 0, 0
-	in.quiet, in.emitted = false, false
+	in.quiet, in.emitted, in.rows = false, false, 0 // what wasmeval_input emits is for no row
 	in.budget = fuel
 	in.fuel.Set(fuel)
 	b, placeErr := in.input(t.batchSize(cols, which))

@@ -342,9 +342,7 @@ func readyFrom(ctx context.Context, wasm wazero.Runtime, compiled wazero.Compile
 	if err := instantiateHost(ctx, wasm); err != nil {
 		return childFailed, err.Error()
 	}
-	limits := order.Guests
-	limits.Module.MemoryPages = min(limits.Module.MemoryPages, order.DataBytes/4/wasmPage)
-	p := programs{wasm: wasm, limits: &limits}
+	p := programs{wasm: wasm, limits: &order.Guests}
 	best := time.Duration(math.MaxInt64)
 	for range 3 {
 		in, err := p.open(ctx, &program{compiled: compiled, symbols: &meter.Symbols{}}, nil)

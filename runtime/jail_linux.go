@@ -25,6 +25,9 @@ func confine(o *childOrder) error {
 	if err != nil {
 		return err
 	}
+	// An instance that is tried reserves all the memory that it may have, as in the server; untouched
+	// pages cost nothing, but count.
+	data := uint64(o.DataBytes) + uint64(o.Guests.Module.MemoryPages)*wasmPage
 	// The kernel sends a signal when the CPU time is over, and kills some seconds later.
 	over := make(chan os.Signal, 1)
 	signal.Notify(over, unix.SIGXCPU)
@@ -41,7 +44,7 @@ func confine(o *childOrder) error {
 		{"core", unix.RLIMIT_CORE, 0, 0},
 		{"file size", unix.RLIMIT_FSIZE, uint64(o.CodeBytes), uint64(o.CodeBytes)},
 		{"CPU time", unix.RLIMIT_CPU, uint64(o.CPUSeconds), uint64(o.CPUSeconds) + more},
-		{"data", unix.RLIMIT_DATA, begun + uint64(o.DataBytes), begun + uint64(o.DataBytes)},
+		{"data", unix.RLIMIT_DATA, begun + data, begun + data},
 	} {
 		if err := unix.Setrlimit(l.resource, &unix.Rlimit{Cur: l.soft, Max: l.hard}); err != nil {
 			return fmt.Errorf("%s: %w", l.name, err)

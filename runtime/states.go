@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -128,6 +129,24 @@ func (e *Engine) stateFile(name RuleName) string {
 	return filepath.Join(e.stateDir, string(name)+".state")
 }
 
+// sweepStates removes what a crash has left: the files of rules that were deleted, and half of a save.
+func (e *Engine) sweepStates() error {
+	files, err := os.ReadDir(e.stateDir)
+	for _, f := range files {
+		name, whole := strings.CutSuffix(f.Name(), ".state")
+		if whole && e.rules[RuleName(name)] == nil || strings.HasPrefix(f.Name(), savePrefix) {
+			err = errors.Join(err, os.Remove(filepath.Join(e.stateDir, f.Name())))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("cannot sweep the states of rules that are gone: %w", err)
+	}
+	return nil
+}
+
+// savePrefix begins the names of files that are being written; no rule's name has a '+'.
+const savePrefix = "save+"
+
 // loadStates reads what a rule had when the server stopped last. A file that cannot be read is set
 // aside, and the rule begins with nothing.
 func (e *Engine) loadStates(name RuleName) []*keyedState {
@@ -191,7 +210,7 @@ func (e *Engine) saveState(name RuleName, list []*keyedState) error {
 		}
 		return nil
 	}
-	f, err := os.CreateTemp(e.stateDir, "save-*")
+	f, err := os.CreateTemp(e.stateDir, savePrefix+"*")
 	if err != nil {
 		return err
 	}
@@ -336,7 +355,7 @@ func hostStateSeen(in *instance, stack []uint64) {
 	if code == 0 {
 		stack[0] = minus(stateNone)
 		if first, seen := t.Seen(key, at); seen {
-			stack[0] = uint64(first)
+			stack[0] = uint64(max(first, 0)) // below 0 are the errors
 		}
 	}
 }
@@ -379,7 +398,7 @@ func hostStateTime(in *instance, stack []uint64) {
 	if code == 0 {
 		stack[0] = minus(stateNone)
 		if set, ok := t.SetAt(key, at); ok {
-			stack[0] = uint64(set)
+			stack[0] = uint64(max(set, 0))
 		}
 	}
 }

@@ -227,29 +227,80 @@ func TestStateLimit(t *testing.T) {
 // each version, and could not be loaded after a restart.
 func TestStateLimitOverVersions(t *testing.T) {
 	dir, limits := t.TempDir(), DefaultLimits()
-	limits.StateBytes = 4_300_000
+	limits.StateBytes = 1_200_000
 	f := openWith(t, Config{DataDir: dir, Limits: limits})
-	put := func(hour, day string) error {
+	put := func(changes ...string) error {
 		code := module(t, "counting")
-		for old, now := range map[string]string{`"hour"`: hour, `86400000,"keys":1000`: `86400000,"keys":` + day} {
-			if !bytes.Contains(code, []byte(old)) || len(old) != len(now) {
+		for i := 0; i < len(changes); i += 2 {
+			old, now := []byte(changes[i]), []byte(changes[i+1])
+			if !bytes.Contains(code, old) || len(old) != len(now) {
 				t.Fatalf("cannot make %s of %s", now, old)
 			}
-			code = bytes.Replace(code, []byte(old), []byte(now), 1)
-		}
-		if hour != `"hour"` {
-			code = bytes.Replace(code, []byte(`3600000,"keys":1000`), []byte(`3600000,"keys":9000`), 1)
+			code = bytes.Replace(code, old, now, 1)
 		}
 		_, err := f.Put(t.Context(), "r", code, PutOptions{Activate: true})
 		return err
 	}
-	if err := put(`"hour"`, "9000"); err != nil {
+	if err := put(`3600000,"keys":1000`, `3600000,"keys":9000`); err != nil {
 		t.Fatal(err)
 	}
 	f.wantCodes("first", []int{1, 2}, ofA, ofA)
-	wantError(t, put(`"more"`, "1000"), BadModule, "at most 4300000")
+	err := put(`"day"`, `"two"`, `86400000,"keys":1000`, `86400000,"keys":2000`)
+	wantError(t, err, BadModule, "at most 1200000")
 	f.wantCodes("after the refusal", []int{3}, ofA)
 	f.stop()
 	f = openWith(t, Config{DataDir: dir, Limits: limits})
 	f.wantCodes("after a restart", []int{4}, ofA)
+}
+
+// What a crash has left of a rule that was deleted does not come back with a new one of its name.
+func TestStateOrphan(t *testing.T) {
+	dir := t.TempDir()
+	f := openShards(t, dir, 2)
+	f.put("r", "counting")
+	f.wantCodes("first", []int{1, 2}, ofA, ofA)
+	f.stop()
+	path := filepath.Join(dir, "state", "r.state")
+	left, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f = openShards(t, dir, 2)
+	if _, err := f.Delete(t.Context(), "r", "test"); err != nil {
+		t.Fatal(err)
+	}
+	f.stop()
+	if err := os.WriteFile(path, left, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f = openShards(t, dir, 2)
+	if _, err := f.Put(t.Context(), "r", module(t, "counting"), PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Activate(t.Context(), "r", 1, "test"); err != nil {
+		t.Fatal(err)
+	}
+	f.wantCodes("a new rule", []int{1, 2}, ofA, ofA)
+}
+
+// Columns that were drawn for large events are not kept for ever, however many there are.
+func TestDrawnIsGivenBack(t *testing.T) {
+	e := idle(t, t.TempDir())
+	defer shut(t, e)
+	w, s := e.workers[0], nestedRules(t, 64)
+	w.adopt(s)
+	w.table.reset(len(s.columns), 1)
+	w.gather(s, [][]byte{record(t, nest(64, 1<<20))}, 1)
+	w.table.choose(w.views, []uint16{0})
+	for _, i := range s.which[0] {
+		w.table.draw(i, s.columns[i].typ)
+	}
+	if w.table.chosen.drawn < 3<<20 {
+		t.Fatalf("%d bytes were drawn: expected more than 3 MiB", w.table.chosen.drawn)
+	}
+	w.table.chosen.drawn = keepText + 1 // as after some such events
+	w.table.reset(len(s.columns), 1)
+	if n := w.table.chosen.drawn; n != 0 || w.table.chosen.cols != nil {
+		t.Errorf("%d bytes are kept for columns that were drawn: expected none", n)
+	}
 }

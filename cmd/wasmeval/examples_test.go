@@ -14,6 +14,9 @@ func TestExamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Under the race detector the compiler takes ten times as long.
+	t.Setenv("WASMEVAL_COMPILE_CPU", "30s")
+	t.Setenv("WASMEVAL_COMPILE_TIMEOUT", "30s")
 	languages := map[string]int{}
 	for _, dir := range folders {
 		if info, err := os.Stat(dir); err != nil || !info.IsDir() {

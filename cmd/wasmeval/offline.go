@@ -39,11 +39,12 @@ func openOffline(ctx context.Context, c *Config) (*runtime.Offline, error) {
 }
 
 // interruptible lets a verb end by its context when it is interrupted, so that it leaves no folder
-// behind.
+// behind. A second signal ends it at once: a read of stdin may wait for ever.
 func interruptible(verb func(*cobra.Command, []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
+		context.AfterFunc(ctx, stop)
 		cmd.SetContext(ctx)
 		err := verb(cmd, args)
 		if errors.Is(err, context.Canceled) {
