@@ -3,8 +3,12 @@
 // build: clang @../../../rules-sdk/c/flags -o counting.wasm counting.c
 #include "../../../rules-sdk/c/wasmeval.h"
 
+#ifndef HOUR
+#define HOUR "3600000" // ms
+#endif
+
 WE_MANIFEST("{\"fields\":[{\"path\":\"trap\",\"type\":\"i64\"}],\"state\":["
-            "{\"name\":\"hour\",\"kind\":\"counter\",\"window_ms\":3600000,\"keys\":1000},"
+            "{\"name\":\"hour\",\"kind\":\"counter\",\"window_ms\":" HOUR ",\"keys\":1000},"
             "{\"name\":\"day\",\"kind\":\"distinct\",\"window_ms\":86400000,\"keys\":1000}]}")
 
 WE_EVALUATE(b) {
