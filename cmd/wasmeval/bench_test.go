@@ -77,6 +77,7 @@ func TestBenchLoads(t *testing.T) {
 
 // All parts run, and the report has each target, each measurement and each plot.
 func TestBenchAll(t *testing.T) {
+	slowCompiler(t)
 	r, dir := benched(t, "all --for 20ms --warm-up 5ms --runs 1 --max-rules 4 "+
 		"--rules-dir ../../rules-sdk")
 	page, err := os.ReadFile(filepath.Join(dir, "report.md"))

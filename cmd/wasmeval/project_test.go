@@ -153,6 +153,7 @@ func TestStale(t *testing.T) {
 
 // From nothing to a verdict of the running server, in Go, by the commands that the README names.
 func TestGoProject(t *testing.T) {
+	slowCompiler(t)
 	home := t.TempDir()
 	t.Chdir(home)
 	if code, _, errs := verb(t, "", "init", "--lang", "go", "velocity"); code != 0 {
