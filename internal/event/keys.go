@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/maphash"
+	"math/bits"
+	"slices"
 )
 
 const (
@@ -47,49 +49,72 @@ func (ks *keySet) equal(a, b *key) bool {
 	return a.word == b.word && a.n == b.n && (a.n <= 8 || bytes.Equal(ks.text(a), ks.text(b)))
 }
 
-// add adds a key to the object at the given depth whose first key is list[base], and reports
-// whether that has it already.
-func (ks *keySet) add(k key, base, depth int) (twice bool) {
-	own := ks.list[base:]
+// next is room for a key after the last one. It is filled there, since to copy a key that was just
+// made costs more than to compare it.
+func (ks *keySet) next() *key {
+	if len(ks.list) == cap(ks.list) {
+		ks.list = slices.Grow(ks.list, 1)
+	}
+	ks.list = ks.list[:len(ks.list)+1]
+	return &ks.list[len(ks.list)-1]
+}
+
+// bit is the key's bit among those that an object has seen. A key whose bit was not seen is new.
+func bit(word uint64, n int) uint64 {
+	return 1 << ((word + uint64(n)) * 0x9E3779B97F4A7C15 >> 58)
+}
+
+// add adds the last key to the object at the given depth whose first key is list[base], and reports
+// whether that has it already. It need not be called for a key which is new by its bit, unless the
+// object has linearKeys before it.
+func (ks *keySet) add(base, depth int) (twice bool) {
+	last := len(ks.list) - 1
+	own, k := ks.list[base:last], &ks.list[last]
 	if len(own) >= linearKeys {
 		return ks.addHashed(k, base, depth)
 	}
 	for i := range own {
-		if own[i].word == k.word && ks.equal(&own[i], &k) {
+		if own[i].word == k.word && ks.equal(&own[i], k) {
 			return true
 		}
 	}
-	ks.list = append(ks.list, k)
 	return false
 }
 
-func (ks *keySet) addHashed(k key, base, depth int) (twice bool) {
-	// The hash has room for all of this object's keys and the new one before any is inserted.
+func (ks *keySet) addHashed(k *key, base, depth int) (twice bool) {
+	// The hash has room for all of this object's keys before any is inserted.
 	if need := 2 * (ks.inTable + linearKeys + 1); need > len(ks.table) {
 		ks.grow(need)
 	}
-	if own := ks.list[base:]; len(own) == linearKeys {
+	last := len(ks.list) - 1
+	if own := ks.list[base:last]; len(own) == linearKeys {
 		for i := range own {
 			own[i].hash = ks.hash(&own[i], depth)
 			ks.insert(base + i)
 		}
 	}
-	k.hash = ks.hash(&k, depth)
+	k.hash = ks.hash(k, depth)
 	mask := uint32(len(ks.table) - 1)
 	for i := k.hash & mask; ks.table[i] != 0; i = (i + 1) & mask {
 		at := int(ks.table[i] - 1)
-		if at >= base && ks.list[at].hash == k.hash && ks.equal(&ks.list[at], &k) {
+		if at >= base && ks.list[at].hash == k.hash && ks.equal(&ks.list[at], k) {
 			return true
 		}
 	}
-	ks.list = append(ks.list, k)
-	ks.insert(len(ks.list) - 1)
+	ks.insert(last)
 	return false
 }
 
-// hash tells the same key at different depths apart, so that they do not collide.
+// hash tells the same key at different depths apart, so that they do not collide. A key that is whole
+// in its word needs no more than a multiplication to be mixed with the secrets.
 func (ks *keySet) hash(k *key, depth int) uint32 {
-	h := maphash.Bytes(ks.seed, ks.text(k))
+	h := uint64(0)
+	if k.n <= 8 {
+		high, low := bits.Mul64(k.word^secrets[0], uint64(k.n)^secrets[1])
+		h = high ^ low
+	} else {
+		h = maphash.Bytes(ks.seed, ks.text(k))
+	}
 	return uint32(h>>32) + uint32(depth)*0x9E3779B9
 }
 
@@ -143,11 +168,8 @@ func (ks *keySet) shrink() {
 // firstWord is the first eight bytes of b[at:at+n], with zeros behind if n is less.
 func firstWord(b []byte, at, n int) uint64 {
 	if at+8 <= len(b) {
-		x := binary.LittleEndian.Uint64(b[at:])
-		if n < 8 {
-			x &= 1<<(8*n) - 1
-		}
-		return x
+		// For n above 7 all bits stay, since a shift by 64 or more leaves none.
+		return binary.LittleEndian.Uint64(b[at:]) & (1<<(8*uint(n)) - 1)
 	}
 	x := uint64(0)
 	for i := min(n, 8) - 1; i >= 0; i-- {

@@ -3,6 +3,7 @@ package event
 import (
 	"fmt"
 	"hash/maphash"
+	"math/rand/v2"
 )
 
 // Limits bound what a Scanner takes. A zero is the default.
@@ -53,6 +54,7 @@ type frame struct {
 	capture uint16 // what the whole of it is captured for
 	base    uint32 // its first key in the key set
 	start   uint32 // offset of its first byte
+	seen    uint64 // bits of its keys, see bit
 }
 
 // NewScanner makes a scanner that reads the envelope at the given paths of each event. It returns
@@ -90,8 +92,11 @@ func newScanner(fields []field, l Limits, cloud bool) (*Scanner, error) {
 	return s, nil
 }
 
-// seed is random in each process, so that nobody can choose keys that collide.
-var seed = maphash.MakeSeed()
+// seed and secrets are random in each process, so that nobody can choose keys that collide.
+var (
+	seed    = maphash.MakeSeed()
+	secrets = [2]uint64{rand.Uint64(), rand.Uint64()}
+)
 
 // Scan checks that json is exactly one object, with white space around it at most, and fills env
 // with what it says of itself; Arrival, Reply and Index stay as they are. The slices of env are
@@ -209,6 +214,7 @@ func (s *Scanner) note(why Fault, i int, msg string) (stop bool) {
 // It is one loop over a stack of open objects and arrays: the upper half reads the value that has
 // to come, the lower half what may follow a value.
 func (s *Scanner) value(b []byte, i int) int {
+	s.keys.input = b
 	for {
 		i = skipSpace(b, i)
 		start := i
@@ -217,7 +223,12 @@ func (s *Scanner) value(b []byte, i int) int {
 		}
 		switch c := b[i]; c {
 		case '"':
-			i = s.text(b, i+1)
+			end, seen := plain(b, i+1)
+			if seen&highs == 0 && end < len(b) && b[end] == '"' {
+				s.escaped, i = false, end+1
+			} else {
+				i = s.text(b, i+1, end, seen)
+			}
 		case '{', '[':
 			var empty bool
 			if i, empty = s.open(b, i); !empty && i >= 0 {
@@ -289,20 +300,21 @@ func (s *Scanner) open(b []byte, i int) (next int, empty bool) {
 			return -1, false
 		}
 	}
-	f := frame{b[i] + 2, s.node, s.capture, uint32(len(s.keys.list)), uint32(i)} // '{'+2 is '}', '['+2 is ']'
-	if f.close == ']' {
-		f.node = 0
-	}
-	s.node, s.capture = 0, 0
+	closing, start := b[i]+2, i // '{'+2 is '}', '['+2 is ']'
 	i = skipSpace(b, i+1)
-	if i < len(b) && b[i] == f.close {
-		s.capture = f.capture
+	if i < len(b) && b[i] == closing {
 		return i + 1, true
 	}
-	s.frames = append(s.frames, f)
-	if f.close == '}' {
+	s.frames = append(s.frames, frame{})
+	f := &s.frames[len(s.frames)-1]
+	f.close, f.capture = closing, s.capture
+	f.base, f.start = uint32(len(s.keys.list)), uint32(start)
+	s.capture = 0
+	if closing == '}' {
+		f.node = s.node
 		return s.key(b, i), false
 	}
+	s.node = 0
 	return i, false
 }
 
@@ -324,8 +336,10 @@ func (s *Scanner) key(b []byte, i int) int {
 		return s.fault(b, i, "expected a key in quotes")
 	}
 	start := i + 1
-	i = s.text(b, start)
-	if i < 0 {
+	end, seen := plain(b, start)
+	if seen&highs == 0 && end < len(b) && b[end] == '"' {
+		s.escaped, i = false, end+1
+	} else if i = s.text(b, start, end, seen); i < 0 {
 		return -1
 	}
 	if !s.failed {
@@ -346,24 +360,26 @@ func (s *Scanner) key(b []byte, i int) int {
 
 // enter adds the key b[at:end] to its object, and looks what paths it is part of.
 func (s *Scanner) enter(b []byte, at, end int) (ok bool) {
-	f := &s.frames[len(s.frames)-1]
-	k := key{at: uint32(at), n: uint32(end - at)}
-	text := b
+	start, text := at, b
 	if s.escaped {
-		k.at = uint32(len(s.scratch))
-		s.scratch = unescape(s.scratch, b[at:end])
-		k.n = uint32(len(s.scratch)) - k.at
-		k.scratch = true
-		text = s.scratch
+		at = len(s.scratch)
+		s.scratch = unescape(s.scratch, b[start:end])
+		text, end = s.scratch, len(s.scratch)
+		s.keys.scratch = text
 	}
-	k.word = firstWord(text, int(k.at), int(k.n))
-	s.keys.input, s.keys.scratch = b, s.scratch
-	if s.keys.add(k, int(f.base), len(s.frames)) {
-		return !s.note(DuplicateKey, at, "the object has this key twice")
+	k, word := s.keys.next(), firstWord(text, at, end-at)
+	k.word, k.at, k.n, k.slot, k.scratch = word, uint32(at), uint32(end-at), 0, s.escaped
+	f := &s.frames[len(s.frames)-1]
+	seen, base := bit(word, end-at), int(f.base)
+	if f.seen&seen != 0 || len(s.keys.list)-base > linearKeys {
+		if s.keys.add(base, len(s.frames)) {
+			return !s.note(DuplicateKey, start, "the object has this key twice")
+		}
 	}
+	f.seen |= seen
 	s.node, s.capture = 0, 0
 	if f.node != 0 {
-		s.capture, s.node = s.paths.next(f.node, &k, text)
+		s.capture, s.node = s.paths.next(f.node, k, text)
 	}
 	return true
 }

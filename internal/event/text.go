@@ -22,22 +22,27 @@ func special(x uint64) uint64 {
 	return (control | quote | backslash) &^ x & highs
 }
 
-// text scans the rest of a string whose quote stands before b[i], and returns the offset after
-// the closing quote.
-func (s *Scanner) text(b []byte, i int) int {
-	s.escaped = false
-	start := i
-	seen := uint64(0) // all bytes, to see whether any is not ASCII
-	for {
-		for i+8 <= len(b) {
-			x := binary.LittleEndian.Uint64(b[i:])
-			seen |= x
-			if m := special(x); m != 0 {
-				i += bits.TrailingZeros64(m) / 8
-				break
-			}
-			i += 8
+// plain goes over plain bytes from b[i] on, to the first other one or until fewer than eight are
+// left. seen is the bits of those bytes, and perhaps of some more, to tell whether all are ASCII. This
+// calls nothing and returns little, so that its loop works in registers.
+func plain(b []byte, i int) (end int, seen uint64) {
+	for i+8 <= len(b) {
+		x := binary.LittleEndian.Uint64(b[i : i+8 : i+8])
+		seen |= x
+		if m := special(x); m != 0 {
+			i += bits.TrailingZeros64(m) / 8
+			break
 		}
+		i += 8
+	}
+	return i, seen
+}
+
+// text scans the rest of a string whose quote stands before b[start], and returns the offset after
+// the closing quote. The bytes before b[i] were seen by plain.
+func (s *Scanner) text(b []byte, start, i int, seen uint64) int {
+	s.escaped = false
+	for {
 		for i < len(b) && b[i] >= ' ' && b[i] != '"' && b[i] != '\\' {
 			seen |= uint64(b[i])
 			i++
@@ -58,6 +63,9 @@ func (s *Scanner) text(b []byte, i int) int {
 		default:
 			return s.fault(b, i, "expected an escape for a control character")
 		}
+		var more uint64
+		i, more = plain(b, i)
+		seen |= more
 	}
 }
 
