@@ -1,8 +1,6 @@
 package runtime
 
-import (
-	"bytes"
-)
+import "wasmeval/internal/event"
 
 // picks is the tree of the paths of some columns, by which their values are found in the text of an
 // event in one pass that ends with the last of them: events are checked before they come into the
@@ -94,15 +92,11 @@ func (p *picker) pick(all *picks, which []uint32, text []byte) bool {
 // object reads the object at a place, and returns the place after it.
 func (p *picker) object(at, node int) int {
 	edges := p.p.nodes[node]
-	for at++; ; {
-		switch at = p.space(at); p.b[at] {
-		case '}':
-			return at + 1
-		case ',':
-			at++
-			continue
-		}
-		end, plain := p.text(at)
+	if at = p.space(at + 1); p.b[at] == '}' {
+		return at + 1
+	}
+	for {
+		end, plain := event.TextEnd(p.b, at)
 		if !plain {
 			p.odd = true
 			return stopped
@@ -116,9 +110,15 @@ func (p *picker) object(at, node int) int {
 				break
 			}
 		}
-		if at = p.value(at, e); at == stopped {
+		if e == nil {
+			at = p.skip(at)
+		} else if at = p.value(at, e); at == stopped {
 			return stopped
 		}
+		if at = p.space(at); p.b[at] == '}' {
+			return at + 1
+		}
+		at = p.space(at + 1) // past the comma
 	}
 }
 
@@ -178,25 +178,21 @@ func (p *picker) value(at int, e *pickEdge) int {
 func (p *picker) skip(at int) int {
 	switch p.b[at] {
 	case '"':
-		end, _ := p.text(at)
+		end, _ := event.TextEnd(p.b, at)
 		return end
 	case '{', '[':
 		return p.skipNested(at)
 	}
-	for {
-		switch p.b[at] {
-		case ',', '}', ']', ' ', '\t', '\n', '\r':
-			return at
-		}
-		at++
+	for b := p.b; b[at] > ' ' && b[at] != ',' && b[at]|0x20 != '}'; at++ { // ']' is '}' without 0x20
 	}
+	return at
 }
 
 func (p *picker) skipNested(at int) int {
 	for depth := 0; ; {
 		switch p.b[at] {
 		case '"':
-			at, _ = p.text(at)
+			at, _ = event.TextEnd(p.b, at)
 			continue
 		case '{', '[':
 			depth++
@@ -209,27 +205,9 @@ func (p *picker) skipNested(at int) int {
 	}
 }
 
-// text returns the place after the string at a place, and whether it is without escapes.
-func (p *picker) text(at int) (end int, plain bool) {
-	at++
-	end = at + bytes.IndexByte(p.b[at:], '"') + 1
-	if bytes.IndexByte(p.b[at:end], '\\') < 0 {
-		return end, true
-	}
-	for ; p.b[at] != '"'; at++ {
-		if p.b[at] == '\\' {
-			at++
-		}
-	}
-	return at + 1, false
-}
-
 func (p *picker) space(at int) int {
-	for ; ; at++ {
-		switch p.b[at] {
-		case ' ', '\t', '\n', '\r':
-		default:
-			return at
-		}
+	for p.b[at] <= ' ' {
+		at++
 	}
+	return at
 }

@@ -2,6 +2,9 @@ package runtime
 
 import (
 	"fmt"
+	"math"
+	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -97,6 +100,8 @@ var pickEvents = []string{
 	`{"x":"\\","y":"\\\"","a":"q\u00e9\n"}`, `{"é":"ü","u":"\ud83d\ude00"}`,
 	`{"skip":{"a":{"b":1}},"a":{"x":2,"b":{"c":3}}}`, `{"a":"","b":"\\"}`, `{"long_name":{"x":[{}]}}`,
 	`{"a":[[0,[5]],2],"id":"7"}`, `{"a":{"b":[1],"c":2},"b":false}`,
+	`{"x":1e+5,"y":[1E+2],"a":-0,"b":0.1}`,
+	`{"a":123456789012.345,"b":1234567890123.456}`,
 }
 
 func TestPick(t *testing.T) {
@@ -108,6 +113,40 @@ func TestPick(t *testing.T) {
 	// A key with escapes may be any.
 	if checkPick(t, []byte(`{"\u0061":1}`)) {
 		t.Error("a key with escapes was picked")
+	}
+}
+
+// shortFloat gives the bits that ParseFloat does, or none.
+func TestShortFloat(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 100_000 {
+		digits := fmt.Sprintf("%020d", random.Uint64())[:1+random.IntN(17)]
+		text := digits
+		if n := random.IntN(len(digits)); n > 0 {
+			text = digits[:n] + "." + digits[n:]
+		}
+		if random.IntN(2) == 0 {
+			text = "-" + text
+		}
+		f, ok := shortFloat(text)
+		want, err := strconv.ParseFloat(text, 64)
+		if ok && (err != nil || math.Float64bits(f) != math.Float64bits(want)) {
+			t.Fatalf("%s: %v, expected %v", text, f, want)
+		}
+		if ok != (len(digits) <= 15) {
+			t.Fatalf("%s: taken is %v", text, ok)
+		}
+	}
+	for _, text := range []string{"0", "-0", "-0.0", "0.00000000000001", "999999999999999"} {
+		f, ok := shortFloat(text)
+		if want, _ := strconv.ParseFloat(text, 64); !ok || math.Float64bits(f) != math.Float64bits(want) {
+			t.Errorf("%s: %v %v, expected %v", text, f, ok, want)
+		}
+	}
+	for _, text := range []string{"1e5", "1E+5", "0.000000000000001"} {
+		if _, ok := shortFloat(text); ok {
+			t.Errorf("%s was taken", text)
+		}
 	}
 }
 

@@ -68,7 +68,12 @@ func split(path string) []string {
 // paths is the tree of all paths, so that one look at a key tells what it is part of. Nodes are
 // numbered; 0 is the node of an object that no path enters.
 type paths struct {
-	nodes [][]branch
+	nodes []node
+}
+
+type node struct {
+	bits     uint64 // of the branches' keys, see bit: most keys are in no path
+	branches []branch
 }
 
 const rootNode = 1
@@ -100,7 +105,7 @@ func (p *paths) add(f field) error {
 		if b.node == 0 {
 			b.node = int16(len(p.nodes))
 			at = b.node
-			p.nodes = append(p.nodes, nil)
+			p.nodes = append(p.nodes, node{})
 			continue
 		}
 		at = b.node
@@ -110,20 +115,22 @@ func (p *paths) add(f field) error {
 
 // branch returns the branch for a key at a node, which it makes if there is none.
 func (p *paths) branch(at int16, name string) *branch {
-	for i := range p.nodes[at] {
-		if p.nodes[at][i].name == name {
-			return &p.nodes[at][i]
+	n := &p.nodes[at]
+	for i := range n.branches {
+		if n.branches[i].name == name {
+			return &n.branches[i]
 		}
 	}
 	k := key{n: uint32(len(name)), word: firstWord([]byte(name), 0, len(name))}
-	p.nodes[at] = append(p.nodes[at], branch{key: k, name: name})
-	return &p.nodes[at][len(p.nodes[at])-1]
+	n.bits |= bit(k.word, len(name))
+	n.branches = append(n.branches, branch{key: k, name: name})
+	return &n.branches[len(n.branches)-1]
 }
 
 // next returns what the value of key k, whose bytes are in text, is captured for at a node, and
 // the node where paths go on.
 func (p *paths) next(at int16, k *key, text []byte) (capture uint16, node int16) {
-	branches := p.nodes[at]
+	branches := p.nodes[at].branches
 	for i := range branches {
 		b := &branches[i]
 		if b.key.word != k.word || b.key.n != k.n {

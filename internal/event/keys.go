@@ -59,7 +59,8 @@ func (ks *keySet) next() *key {
 	return &ks.list[len(ks.list)-1]
 }
 
-// bit is the key's bit among those that an object has seen. A key whose bit was not seen is new.
+// bit is the bit of a key, of 64. A key whose bit was not seen is not among those that were: mostly
+// that spares a look at each of them.
 func bit(word uint64, n int) uint64 {
 	return 1 << ((word + uint64(n)) * 0x9E3779B97F4A7C15 >> 58)
 }
@@ -105,8 +106,8 @@ func (ks *keySet) addHashed(k *key, base, depth int) (twice bool) {
 	return false
 }
 
-// hash tells the same key at different depths apart, so that they do not collide. A key that is whole
-// in its word needs no more than a multiplication to be mixed with the secrets.
+// hash tells the same key at different depths apart, so that they do not collide. A key that is
+// whole in its word needs no more than a multiplication to be mixed with the secrets.
 func (ks *keySet) hash(k *key, depth int) uint32 {
 	h := uint64(0)
 	if k.n <= 8 {

@@ -3,6 +3,7 @@ package event
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 // Envelope is what an event says of itself beside its JSON object. The slices belong to whoever
@@ -30,27 +31,37 @@ const MaxText = 1024
 // AppendHead appends the head of a record for e to dst and returns it; the event's JSON follows as
 // the record's body. It fails if a text is longer than MaxText.
 func AppendHead(dst []byte, e *Envelope) ([]byte, error) {
+	if max(len(e.ID), len(e.Type), len(e.Source), len(e.Key)) > MaxText {
+		return dst, tooLong(e)
+	}
+	at := len(dst)
+	dst = slices.Grow(dst, headBytes+len(e.ID)+len(e.Type)+len(e.Source)+len(e.Key))
+	head := dst[at : at+headBytes]
+	binary.LittleEndian.PutUint64(head, uint64(e.Arrival))
+	binary.LittleEndian.PutUint64(head[8:], uint64(e.Time))
+	binary.LittleEndian.PutUint64(head[16:], e.Reply)
+	binary.LittleEndian.PutUint32(head[24:], e.Index)
+	binary.LittleEndian.PutUint16(head[28:], uint16(len(e.ID)))
+	binary.LittleEndian.PutUint16(head[30:], uint16(len(e.Type)))
+	binary.LittleEndian.PutUint16(head[32:], uint16(len(e.Source)))
+	binary.LittleEndian.PutUint16(head[34:], uint16(len(e.Key)))
+	dst = append(dst[:at+headBytes], e.ID...)
+	dst = append(dst, e.Type...)
+	dst = append(dst, e.Source...)
+	return append(dst, e.Key...), nil
+}
+
+func tooLong(e *Envelope) error {
 	for _, f := range [...]struct {
 		name string
 		text []byte
 	}{{"id", e.ID}, {"type", e.Type}, {"source", e.Source}, {"key", e.Key}} {
 		if len(f.text) > MaxText {
-			return dst, fmt.Errorf("the event's %s has %d bytes, expected at most %d",
+			return fmt.Errorf("the event's %s has %d bytes, expected at most %d",
 				f.name, len(f.text), MaxText)
 		}
 	}
-	dst = binary.LittleEndian.AppendUint64(dst, uint64(e.Arrival))
-	dst = binary.LittleEndian.AppendUint64(dst, uint64(e.Time))
-	dst = binary.LittleEndian.AppendUint64(dst, e.Reply)
-	dst = binary.LittleEndian.AppendUint32(dst, e.Index)
-	dst = binary.LittleEndian.AppendUint16(dst, uint16(len(e.ID)))
-	dst = binary.LittleEndian.AppendUint16(dst, uint16(len(e.Type)))
-	dst = binary.LittleEndian.AppendUint16(dst, uint16(len(e.Source)))
-	dst = binary.LittleEndian.AppendUint16(dst, uint16(len(e.Key)))
-	dst = append(dst, e.ID...)
-	dst = append(dst, e.Type...)
-	dst = append(dst, e.Source...)
-	return append(dst, e.Key...), nil
+	panic("BUG: no text is too long")
 }
 
 // View is a decoded record. Its slices are parts of the record that it was decoded from, and valid

@@ -83,7 +83,7 @@ func newScanner(fields []field, l Limits, cloud bool) (*Scanner, error) {
 	s := &Scanner{limits: l, cloud: cloud}
 	s.frames = make([]frame, 0, l.Depth+1)
 	s.keys.seed = seed
-	s.paths.nodes = make([][]branch, rootNode+1)
+	s.paths.nodes = make([]node, rootNode+1)
 	for _, f := range fields {
 		if err := s.paths.add(f); err != nil {
 			return nil, err
@@ -378,7 +378,7 @@ func (s *Scanner) enter(b []byte, at, end int) (ok bool) {
 	}
 	f.seen |= seen
 	s.node, s.capture = 0, 0
-	if f.node != 0 {
+	if s.paths.nodes[f.node].bits&seen != 0 {
 		s.capture, s.node = s.paths.next(f.node, k, text)
 	}
 	return true

@@ -22,9 +22,9 @@ func special(x uint64) uint64 {
 	return (control | quote | backslash) &^ x & highs
 }
 
-// plain goes over plain bytes from b[i] on, to the first other one or until fewer than eight are
-// left. seen is the bits of those bytes, and perhaps of some more, to tell whether all are ASCII. This
-// calls nothing and returns little, so that its loop works in registers.
+// plain goes over plain bytes from b[i] on, to the first other one or until fewer than eight bytes
+// are left. seen is the bits of those, and perhaps of some more, to tell whether all are ASCII. It is
+// apart from text since a loop in a function that calls nothing stays in registers.
 func plain(b []byte, i int) (end int, seen uint64) {
 	for i+8 <= len(b) {
 		x := binary.LittleEndian.Uint64(b[i : i+8 : i+8])
@@ -36,6 +36,22 @@ func plain(b []byte, i int) (end int, seen uint64) {
 		i += 8
 	}
 	return i, seen
+}
+
+// TextEnd returns the offset after the string that begins at b[i], and whether it is without
+// escapes. It is for the text of an event that a Scanner took; with another one it may panic.
+func TextEnd(b []byte, i int) (end int, unescaped bool) {
+	unescaped = true
+	for i++; ; i++ {
+		i, _ = plain(b, i)
+		switch b[i] {
+		case '"':
+			return i + 1, unescaped
+		case '\\':
+			unescaped = false
+			i++
+		}
+	}
 }
 
 // text scans the rest of a string whose quote stands before b[start], and returns the offset after
