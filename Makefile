@@ -59,12 +59,14 @@ check: fmt vet lint tidy race
 guests:
 	rules-sdk/examples/build.sh
 
-## fuzz: every fuzz target for FUZZTIME
+## fuzz: every fuzz target for FUZZTIME. Go sometimes ends one with "context deadline exceeded" when its
+## time is over, which is no finding: those leave a file, and without one it is run once more.
 fuzz:
 	@for dir in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
 		for f in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\).*/\1/p' $$dir/*_test.go); do \
 			echo "$$dir $$f"; \
-			(cd $$dir && $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x .) || exit 1; \
+			run="$(GO) test -run ^$$ -fuzz ^$$f\$$ -fuzztime $(FUZZTIME) -fuzzminimizetime 10x ."; \
+			(cd $$dir && { $$run || { [ -z "$$(git ls-files -o testdata/fuzz)" ] && $$run; }; }) || exit 1; \
 		done; \
 	done
 
