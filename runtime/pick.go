@@ -11,7 +11,12 @@ type picks struct {
 	most  int        // columns
 }
 
-type pickNode []pickEdge
+type pickNode struct {
+	edges []pickEdge
+	byKey map[string]int // where edges are of keys, if there are many edges
+}
+
+const manyEdges = 8 // above which a map is faster than a look at each
 
 // pickEdge is one step of paths, and what they find there.
 type pickEdge struct {
@@ -40,14 +45,45 @@ func newPicks(all []*column, which []uint32) *picks {
 	if p.most == 0 {
 		return nil
 	}
+	for i := range p.nodes {
+		p.nodes[i].index()
+	}
 	return p
+}
+
+func (n *pickNode) index() {
+	if len(n.edges) <= manyEdges {
+		return
+	}
+	n.byKey = map[string]int{}
+	for i := range n.edges {
+		if n.edges[i].key != "" {
+			n.byKey[n.edges[i].key] = i
+		}
+	}
+}
+
+// of is the edge for a key, or nil.
+func (n *pickNode) of(key []byte) *pickEdge {
+	if n.byKey != nil {
+		if i, ok := n.byKey[string(key)]; ok {
+			return &n.edges[i]
+		}
+		return nil
+	}
+	for i := range n.edges {
+		if e := &n.edges[i]; e.index < 0 && e.key == string(key) {
+			return e
+		}
+	}
+	return nil
 }
 
 // below is the node under an edge, which is made if there is none.
 func (p *picks) below(e *pickEdge) int {
 	if e.node == 0 {
 		e.node = len(p.nodes)
-		p.nodes = append(p.nodes, nil)
+		p.nodes = append(p.nodes, pickNode{})
 	}
 	return e.node
 }
@@ -55,13 +91,13 @@ func (p *picks) below(e *pickEdge) int {
 // edge is the edge for a step, valid until another is made in that node.
 func (p *picks) edge(node int, s step) *pickEdge {
 	n := &p.nodes[node]
-	for i := range *n {
-		if (*n)[i].step == s {
-			return &(*n)[i]
+	for i := range n.edges {
+		if n.edges[i].step == s {
+			return &n.edges[i]
 		}
 	}
-	*n = append(*n, pickEdge{step: s})
-	return &(*n)[len(*n)-1]
+	n.edges = append(n.edges, pickEdge{step: s})
+	return &n.edges[len(n.edges)-1]
 }
 
 // picker finds the values of one event. It keeps its memory, and belongs to one goroutine.
@@ -91,7 +127,7 @@ func (p *picker) pick(all *picks, which []uint32, text []byte) bool {
 
 // object reads the object at a place, and returns the place after it.
 func (p *picker) object(at, node int) int {
-	edges := p.p.nodes[node]
+	n := &p.p.nodes[node]
 	if at = p.space(at + 1); p.b[at] == '}' {
 		return at + 1
 	}
@@ -101,15 +137,8 @@ func (p *picker) object(at, node int) int {
 			p.odd = true
 			return stopped
 		}
-		key := p.b[at+1 : end-1]
+		e := n.of(p.b[at+1 : end-1])
 		at = p.space(p.space(end) + 1) // past the colon
-		var e *pickEdge
-		for i := range edges {
-			if edges[i].index < 0 && edges[i].key == string(key) {
-				e = &edges[i]
-				break
-			}
-		}
 		if e == nil {
 			at = p.skip(at)
 		} else if at = p.value(at, e); at == stopped {
@@ -124,7 +153,7 @@ func (p *picker) object(at, node int) int {
 
 // array reads the array at a place, and returns the place after it.
 func (p *picker) array(at, node int) int {
-	edges := p.p.nodes[node]
+	edges := p.p.nodes[node].edges
 	for i, at := 0, at+1; ; {
 		switch at = p.space(at); p.b[at] {
 		case ']':

@@ -13,8 +13,9 @@ import (
 	"wasmeval/internal/event"
 )
 
-// pickPaths are read from each event, as each type.
-var pickPaths = []string{"a", "b", "a.b", "a.b.c", "a[0]", "a[1].b", "a[0][1]", "long_name.x", "id", "é", "u"}
+// pickPaths are read from each event, as each type. They begin with more keys than manyEdges.
+var pickPaths = []string{"a", "b", "a.b", "a.b.c", "a[0]", "a[1].b", "a[0][1]", "long_name.x", "id",
+	"é", "u", "x", "y", "skip"}
 
 // pickColumns are the columns of all paths and types.
 func pickColumns(t testing.TB) (cols []*column, which []uint32) {
