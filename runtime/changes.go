@@ -290,10 +290,11 @@ func (e *Engine) apply(ctx context.Context, c *change, code []byte) (Swap, error
 		defer e.keepStats(c.name, nil, nil) // once no worker counts any more
 	} else {
 		e.rules[c.name] = c.record
-		if r := ruleIn(next, c.name); r != nil {
+		r := ruleIn(next, c.name)
+		if r != nil {
 			e.keepStates(c.name, r.states)
 		}
-		e.keepStats(c.name, c.record, ruleIn(next, c.name))
+		e.keepStats(c.name, c.record, r)
 	}
 	if !runs {
 		l := e.bus.Ledger()

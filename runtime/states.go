@@ -159,35 +159,35 @@ func (e *Engine) loadStates(name RuleName) []*keyedState {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	var saved *state.File
+	var list []*keyedState
 	if err == nil {
-		saved, err = state.Load(f, len(e.workers), e.limits.StateBytes)
+		list, err = e.readStates(f)
 		_ = f.Close()
-	}
-	if err == nil && saved.Secret != e.secret {
-		err = errors.New("it is of another registry")
-		closeSaved(saved)
 	}
 	if err != nil {
 		aside := path + ".damaged"
 		slog.Error("cannot read the state of a rule: it begins with none", "rule", name, "error", err,
 			"kept", aside)
 		_ = os.Rename(path, aside)
-		return nil
+	}
+	return list
+}
+
+// readStates reads a file of states; the caller must release them.
+func (e *Engine) readStates(f *os.File) ([]*keyedState, error) {
+	saved, err := state.Load(f, len(e.workers), e.limits.StateBytes)
+	if err != nil {
+		return nil, err
 	}
 	list := make([]*keyedState, len(saved.States))
 	for i, s := range saved.States {
 		list[i] = &keyedState{spec: s.Spec, tables: s.Tables, refs: 1}
 	}
-	return list
-}
-
-func closeSaved(f *state.File) {
-	for _, s := range f.States {
-		for _, t := range s.Tables {
-			_ = t.Close()
-		}
+	if saved.Secret != e.secret {
+		release(list)
+		return nil, errors.New("it is of another registry")
 	}
+	return list, nil
 }
 
 // saveStates writes the states of all rules, each to a file of its own that replaces the old one. No

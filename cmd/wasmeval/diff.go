@@ -40,8 +40,8 @@ type has code 0 for it. Exit code 1 if any event differs.`,
 	_ = cmd.MarkFlagRequired("old") // they exist
 	_ = cmd.MarkFlagRequired("new")
 	cmd.RunE = interruptible(func(cmd *cobra.Command, args []string) error {
-		if format != "text" && format != "json" {
-			return fmt.Errorf("--format %q: expected text or json", format)
+		if err := checkFormat(format, "text", "json"); err != nil {
+			return err
 		}
 		c, err := offlineConfig(configured)
 		if err != nil {

@@ -37,8 +37,8 @@ fuel that they take. Exit code 1 if the server would refuse the module.`,
 	cmd.Flags().StringArrayVar(&params, "param", nil, "parameter as name=value, any number of times")
 	cmd.Flags().StringVar(&format, "format", "text", "text or json")
 	cmd.RunE = interruptible(func(cmd *cobra.Command, args []string) error {
-		if format != "text" && format != "json" {
-			return fmt.Errorf("--format %q: expected text or json", format)
+		if err := checkFormat(format, "text", "json"); err != nil {
+			return err
 		}
 		c, err := offlineConfig(configured)
 		if err != nil {

@@ -11,6 +11,8 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -52,6 +54,14 @@ func interruptible(verb func(*cobra.Command, []string) error) func(*cobra.Comman
 		}
 		return err
 	}
+}
+
+// checkFormat refuses a --format that is none of those that a verb knows.
+func checkFormat(format string, known ...string) error {
+	if !slices.Contains(known, format) {
+		return fmt.Errorf("--format %q: expected %s", format, strings.Join(known, " or "))
+	}
+	return nil
 }
 
 // offlineConfig is the configuration of the verbs that need no server.
