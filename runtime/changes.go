@@ -38,8 +38,8 @@ func (c *RuleConfig) check(l *Limits) error {
 	if c.FailCode < 0 {
 		return errorf(BadParams, "fail_code is %d: expected a code above 0", c.FailCode)
 	}
-	if c.Fuel > l.SliceFuel {
-		return errorf(BadParams, "fuel is %d: expected at most a slice's %d", c.Fuel, l.SliceFuel)
+	if c.Fuel > l.CallFuel {
+		return errorf(BadParams, "fuel is %d: expected at most a call's %d", c.Fuel, l.CallFuel)
 	}
 	return nil
 }

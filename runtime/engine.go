@@ -529,9 +529,10 @@ func (e *Engine) Stats() Stats {
 		s.Events += w.events.Load()
 		s.Unwanted += w.unwanted.Load()
 		s.Batches += w.batches.Load()
-		s.SliceMax = max(s.SliceMax, time.Duration(w.sliceMax.Load()))
+		s.Made += w.made.Load()
+		s.SliceMax = max(s.SliceMax, time.Duration(w.slicer.longest.Load()))
 		s.Queued.merge(w.queued.read())
-		s.Slices.merge(w.slices.read())
+		s.Slices.merge(w.slicer.all.read())
 	}
 	e.statsMu.Lock()
 	for _, name := range slices.Sorted(maps.Keys(e.stats)) {

@@ -131,16 +131,6 @@ const (
 	byteFuel        = 2
 )
 
-// charge takes n units of fuel for work that the host does for the guest. Out of fuel it panics
-// with errHostFuel, which wazero turns into the error of the guest's call.
-func (in *instance) charge(n uint64) {
-	left := int64(in.fuel.Get()) - int64(min(n, 1<<40))
-	in.fuel.Set(uint64(left))
-	if left < 0 {
-		panic(errHostFuel)
-	}
-}
-
 // hostEmit is wasmeval.emit(row, ptr, len) -> i32.
 func hostEmit(in *instance, stack []uint64) {
 	row, ptr, n := uint32(stack[0]), uint32(stack[1]), uint32(stack[2])

@@ -23,7 +23,7 @@ type instance struct {
 	mem     api.Memory
 	memory  *guestMemory        // what mem is a view of
 	globals []api.MutableGlobal // as prog.globals
-	fuel    api.MutableGlobal   // fuel that is left; below 0 once exhausted
+	fuel    api.MutableGlobal   // fuel that is left of the slice; below 0 once used up
 	depth   api.MutableGlobal   // depth that is left; below 0 once exhausted
 
 	fullDepth uint64 // of an instance that runs nothing
@@ -37,7 +37,9 @@ type instance struct {
 
 	// Of the run that is going on:
 	budget  uint64
-	placing uint64 // fuel that a place for the batch took
+	reserve uint64  // what is left of it beside fuel
+	slicer  *slicer // of the worker that runs it, or nil
+	placing uint64  // fuel that a place for the batch took
 	rows    int
 	quiet   bool   // all verdicts are 0
 	emitted bool   // there are payloads; else emits is of another call
@@ -110,12 +112,8 @@ func (p *programs) open(ctx context.Context, prog *program, log func(int, string
 // open instantiates the program, and finds what the host needs of it once and for all: an export is
 // expensive to look up.
 func (in *instance) open(ctx context.Context, wasm wazero.Runtime) (err error) {
-	pages, capped := in.prog.compiled.ExportedMemories()["memory"].Max()
-	if !capped {
-		panic("BUG: a memory has no maximum")
-	}
-	pages = min(pages, uint32(in.limits.Module.MemoryPages))
-	if in.memory, err = newGuestMemory(uint64(pages) * wasmPage); err != nil {
+	pages := min(in.prog.pages, uint32(in.limits.Module.MemoryPages))
+	if in.memory, err = newGuestMemory(uint64(pages)*wasmPage, in.pause); err != nil {
 		return err
 	}
 	ctx = experimental.WithMemoryAllocator(context.WithValue(ctx, instanceKey{}, in),
@@ -141,10 +139,9 @@ func (in *instance) open(ctx context.Context, wasm wazero.Runtime) (err error) {
 }
 
 // prepare calls what makes an instance ready, with one budget of fuel for all of it. How long it takes
-// up to the parameters was seen when the module was compiled; taking these is bounded like a slice.
+// up to the parameters was seen when the module was compiled.
 func (in *instance) prepare(params []byte) error {
-	in.budget = in.limits.InitFuel
-	in.fuel.Set(in.budget)
+	in.grant(in.limits.InitFuel)
 	if f := in.mod.ExportedFunction("_initialize"); f != nil {
 		if err := in.call(f); err != nil {
 			return fmt.Errorf("_initialize failed: %w", err)
@@ -163,8 +160,6 @@ func (in *instance) prepare(params []byte) error {
 	if _, err := in.manifest(); err != nil {
 		return err
 	}
-	in.budget = min(in.fuel.Get(), in.limits.SliceFuel)
-	in.fuel.Set(in.budget)
 	b, err := in.input(len(params))
 	if err != nil {
 		return err
@@ -230,12 +225,6 @@ func (in *instance) call(f api.Function) error {
 	return nil
 }
 
-// used is how much fuel the last run used.
-func (in *instance) used() uint64 {
-	left := int64(in.fuel.Get())
-	return in.budget - min(uint64(max(left, 0)), in.budget)
-}
-
 // firstLine drops the stack trace that wazero appends, and its prefix.
 func firstLine(err error) error {
 	line, _, _ := strings.Cut(err.Error(), "\n")
@@ -250,14 +239,13 @@ func (in *instance) run(t *table, events []event.View, rows []uint16, cols []*co
 	t.choose(events, rows)
 	in.refused, in.cut, in.memory.refused = 0, 0, 0
 	in.quiet, in.emitted, in.rows = false, false, 0 // what wasmeval_input emits is for no row
-	in.budget = fuel
-	in.fuel.Set(fuel)
+	in.grant(fuel)
 	b, placeErr := in.input(t.batchSize(cols, which))
 	if placeErr != nil {
 		return 0, asFault(placeErr)
 	}
 	// A place is asked for now and then: what it takes is the rule's, and none of these events'.
-	in.budget = in.fuel.Get()
+	in.budget = uint64(in.left())
 	in.placing = fuel - in.budget
 	at, wrong := t.writeBatch(b, which, cols)
 	in.rows, in.out = len(rows), in.out[:0]

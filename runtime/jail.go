@@ -332,7 +332,8 @@ func loadFrom(ctx context.Context, dir string, order *childOrder, code []byte) (
 	return readyFrom(ctx, wasm, compiled, order)
 }
 
-// mostReady is how long it may take to make an instance ready, for the server cannot interrupt it.
+// mostReady is how long it may take to make an instance ready: after a failure a worker may have to
+// wait for that.
 const mostReady = 5 * time.Millisecond
 
 // readyFrom makes instances ready as the server will do it, apart from their parameters, and judges
@@ -345,7 +346,8 @@ func readyFrom(ctx context.Context, wasm wazero.Runtime, compiled wazero.Compile
 	p := programs{wasm: wasm, limits: &order.Guests}
 	best := time.Duration(math.MaxInt64)
 	for range 3 {
-		in, err := p.open(ctx, &program{compiled: compiled, symbols: &meter.Symbols{}}, nil)
+		in, err := p.open(ctx, &program{compiled: compiled, symbols: &meter.Symbols{},
+			pages: uint32(order.Guests.Module.MemoryPages)}, nil)
 		if err != nil {
 			return childUnready, err.Error()
 		}

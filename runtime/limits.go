@@ -12,7 +12,7 @@ type Limits struct {
 	Module meter.Limits // of a module's parts
 
 	EventFuel uint64 // units for one event, where the rule's configuration names none
-	SliceFuel uint64 // units for one call, however many events it evaluates
+	CallFuel  uint64 // units for one call, however many events it evaluates
 	InitFuel  uint64 // units for making an instance ready, and its manifest
 
 	PayloadBytes  int // of one verdict's payload
@@ -35,7 +35,7 @@ type Limits struct {
 func DefaultLimits() Limits {
 	return Limits{
 		Module:    meter.DefaultLimits(),
-		EventFuel: 1_750_000, SliceFuel: 1_750_000, InitFuel: 7_000_000,
+		EventFuel: 1_750_000, CallFuel: 1_750_000, InitFuel: 7_000_000,
 		PayloadBytes: 16 << 10, OutputBytes: 1 << 20, LogLineBytes: 1 << 10, LogRate: 10,
 		ManifestBytes: 64 << 10, StateBytes: 64 << 20, Waiting: 1024, Rules: 1000, Versions: 1000,
 		Quarantine: QuarantineLimits{InRow: 20, Percent: 10, Wait: time.Second,
@@ -46,9 +46,12 @@ func DefaultLimits() Limits {
 }
 
 func (l *Limits) check() error {
-	if l.EventFuel == 0 || l.EventFuel > l.SliceFuel {
+	if l.EventFuel == 0 || l.EventFuel > l.CallFuel {
 		return fmt.Errorf("fuel for an event is %d: expected 1 to the slice's %d",
-			l.EventFuel, l.SliceFuel)
+			l.EventFuel, l.CallFuel)
+	}
+	if n := l.Module.MemoryPages; n < 1 || uint64(n) >= meter.PauseBytes/wasmPage {
+		return fmt.Errorf("memory pages are %d: expected 1 to %d", n, meter.PauseBytes/wasmPage-1)
 	}
 	if q := &l.Quarantine; q.InRow < 0 || q.Percent < 0 || q.Percent > 100 || q.Wait <= 0 ||
 		q.MaxWait < q.Wait {

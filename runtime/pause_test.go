@@ -185,3 +185,32 @@ func (a answering) Wants(rule string, _ int32, _ bool) bool { return rule == "go
 
 // Route implements Router.
 func (a answering) Route(string, int32, bool, []byte) { a <- struct{}{} }
+
+// No hostile rule runs for more than 5 ms in one slice, its first after a failure included.
+func TestSlices(t *testing.T) {
+	const most = 5 * time.Millisecond
+	for _, m := range hostile.Modules() {
+		if m.Bomb || m.Refused != "" {
+			continue
+		}
+		t.Run(m.Name, func(t *testing.T) {
+			s := besiege(t)
+			if _, err := s.Put(context.Background(), "hostile", m.Code, PutOptions{Activate: true}); err != nil {
+				t.Fatal(err)
+			}
+			longest := time.Duration(0)
+			for range tries {
+				for _, w := range s.workers {
+					w.slicer.longest.Store(0)
+				}
+				for _, ev := range m.Events {
+					s.deliver(ev)
+				}
+				if longest = s.Stats().SliceMax; longest <= most {
+					return
+				}
+			}
+			t.Errorf("a slice took %v: expected at most %v", longest, most)
+		})
+	}
+}

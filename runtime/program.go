@@ -28,6 +28,7 @@ type program struct {
 	columns  []*column // one for each of the manifest's fields
 	refs     int       // guarded by programs.mu
 
+	pages      uint32         // most that the module lets its memory grow to
 	globals    []meter.Global // the mutable ones
 	resettable bool           // a snapshot has all of an instance's state
 	snapshots  snapshots
@@ -164,7 +165,7 @@ func (p *programs) compile(ctx context.Context, sha digest, code []byte) (*progr
 		return nil, err
 	}
 	prog := &program{sha: sha, key: key, compiled: compiled, globals: scanned.MutableGlobals(),
-		resettable: scanned.Resettable(), symbols: symbols}
+		pages: scanned.MostPages(), resettable: scanned.Resettable(), symbols: symbols}
 	if err := p.describe(ctx, prog); err != nil {
 		p.unload(prog)
 		return nil, refused(err)

@@ -178,8 +178,9 @@ type Stats struct {
 	Unwanted  uint64 // events that no rule wanted
 	Batches   uint64
 	Queued    HistogramStats // from an event's arrival until a worker took it
-	Slices    HistogramStats // guest calls
+	Slices    HistogramStats // of guests: times in which a worker could not be interrupted
 	SliceMax  time.Duration  // the longest of them
+	Made      uint64         // instances that workers made while events waited, for want of a spare
 	ReplyMiss uint64         // events whose request no longer waits for the verdicts
 	Unsaid    uint64         // log lines dropped, since the log did not keep up
 

@@ -10,7 +10,7 @@ import (
 )
 
 // roomyCalls makes an engine's calls large enough for the batches of a test.
-func roomyCalls(e *Engine) { e.limits.SliceFuel = 100 * e.limits.EventFuel }
+func roomyCalls(e *Engine) { e.limits.CallFuel = 100 * e.limits.EventFuel }
 
 func putRule(t *testing.T, e *Engine, rule, mod string) {
 	t.Helper()

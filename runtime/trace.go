@@ -18,6 +18,7 @@ const maxTrace = 16
 type frame struct {
 	name  string
 	host  bool // a host function
+	added bool // the function in which a guest pauses
 	place meter.Place
 }
 
@@ -75,7 +76,7 @@ func (p *program) cutTrace(err error) (what string, frames []frame) {
 		}
 		frames = append(frames, p.frame(name))
 	}
-	return what, frames
+	return what, slices.DeleteFunc(frames, func(f frame) bool { return f.added })
 }
 
 func (p *program) frame(name string) frame {
@@ -90,7 +91,7 @@ func (p *program) frame(name string) frame {
 	if name = p.symbols.Func(uint32(i)); name == "" {
 		name = "function " + index
 	}
-	return frame{name: name}
+	return frame{name: name, added: p.symbols.Added(uint32(i))}
 }
 
 // fault names what a failed call was stopped by, and where. The counters say it more surely than

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"log/slog"
-	goruntime "runtime"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -28,10 +27,9 @@ type worker struct {
 	rows  atomic.Int64 // events of that batch
 
 	events, unwanted, batches atomic.Uint64
+	made                      atomic.Uint64 // instances, while events waited
 	queued                    Histogram
-	slices                    Histogram
-	busy                      int64        // ns of slices since this worker yielded
-	sliceMax                  atomic.Int64 // ns; only this worker stores it
+	slicer                    slicer
 
 	set     *ruleSet          // that matches, lists and table are for
 	matches map[string]*match // by event type
@@ -278,14 +276,14 @@ func (w *worker) matchOne(s *ruleSet, rule string) *match {
 	return w.onlyOne[i]
 }
 
-// evaluate runs one rule over its rows, in calls that fit into a slice of fuel.
+// evaluate runs one rule over its rows, in calls that fit into their fuel.
 func (w *worker) evaluate(s *ruleSet, i uint32, rows []uint16, now int64) {
 	r := s.rules[i]
-	perCall := max(1, int(w.e.limits.SliceFuel/r.fuel))
-	// Rules mostly use a small part of their budget, so a call takes as many rows as fit into a slice
+	perCall := max(1, int(w.e.limits.CallFuel/r.fuel))
+	// Rules mostly use a small part of their budget, so a call takes as many rows as fit into its fuel
 	// by what was used so far; if that was too hopeful, the rows are evaluated one by one.
 	if used := r.average(); used > 0 && perCall < len(rows) {
-		perCall = max(perCall, int(w.e.limits.SliceFuel/2/used))
+		perCall = max(perCall, int(w.e.limits.CallFuel/2/used))
 	}
 	w.calls(s, i, rows, perCall, now)
 }
@@ -343,11 +341,11 @@ func (w *worker) call(s *ruleSet, i uint32, rows []uint16, now int64) {
 		}
 		return
 	}
-	budget := min(r.fuel*uint64(len(rows)), w.e.limits.SliceFuel)
-	start := time.Now()
+	budget := min(r.fuel*uint64(len(rows)), w.e.limits.CallFuel)
+	in.slicer = &w.slicer
+	w.slicer.begin()
 	wrong, fault := in.run(&w.table, w.views, rows, s.columns, s.which[i], budget, w.codes)
-	took := time.Since(start).Nanoseconds()
-	w.slice(took)
+	took := w.slicer.end()
 	r.stats.calls.Add(1)
 	bump(&r.stats.oversize, in.refused)
 	bump(&r.stats.cut, in.cut)
@@ -480,7 +478,7 @@ func (w *worker) answer() {
 }
 
 // instance returns this worker's instance of a rule. If the last one was lost it is a spare; with
-// none it is made here and now, which is bounded like a slice and counted as one.
+// none it is made here and now, and counted as a slice.
 func (w *worker) instance(r *activeRule) *instance {
 	if in := r.instances[w.id]; in != nil {
 		return in
@@ -490,29 +488,13 @@ func (w *worker) instance(r *activeRule) *instance {
 	case in = <-r.spare:
 		w.e.order(r) // there is room for another one only now
 	default:
-		start := time.Now()
+		w.made.Add(1)
+		w.slicer.begin()
 		in = w.e.fresh(r)
-		w.slice(time.Since(start).Nanoseconds())
+		w.slicer.end()
 	}
 	r.instances[w.id] = in
 	return in
-}
-
-// yieldAfter is how long guests may run, in one slice after the other, before this worker lets others
-// have its core: the scheduler cannot take it away while a guest runs, and would wait for 10 ms
-// before it tries.
-const yieldAfter = int64(time.Millisecond)
-
-// slice counts a stretch of time in which this worker could not be interrupted.
-func (w *worker) slice(ns int64) {
-	w.slices.add(ns, 1)
-	if ns > w.sliceMax.Load() {
-		w.sliceMax.Store(ns)
-	}
-	if w.busy += ns; w.busy > yieldAfter {
-		w.busy = 0
-		goruntime.Gosched()
-	}
 }
 
 // renew makes the worker's instance as good as new after a failure: by going back to its snapshot,

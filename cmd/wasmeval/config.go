@@ -66,13 +66,13 @@ type EventsConfig struct {
 
 // RulesConfig bounds what rules may do.
 type RulesConfig struct {
-	EventFuel, SliceFuel, InitFuel uint64
-	ModuleBytes                    int
-	MemoryPages                    int
-	Rules, Versions                int
-	PayloadBytes, OutputBytes      int
-	LogLineBytes, LogRate          int
-	StateBytes                     int
+	EventFuel, CallFuel, InitFuel uint64
+	ModuleBytes                   int
+	MemoryPages                   int
+	Rules, Versions               int
+	PayloadBytes, OutputBytes     int
+	LogLineBytes, LogRate         int
+	StateBytes                    int
 
 	CompileMemoryBytes, CompiledBytes, CacheBytes int
 	CompileCPU, CompileTimeout                    time.Duration
@@ -210,19 +210,19 @@ var options = []option{
 		help: "size of a request's body with events after decompression, at most",
 		to:   func(c *Config) any { return bytesOf(&c.Events.BodyBytes) }},
 
-	{path: "rules.event_fuel", flag: "event-fuel", standard: "1750000", min: 1,
+	{path: "rules.event_fuel", flag: "event-fuel", standard: "1750000", min: 1, max: 1_000_000_000_000,
 		help: "fuel for one event, where the rule's configuration names none",
 		to:   func(c *Config) any { return &c.Rules.EventFuel }},
-	{path: "rules.slice_fuel", flag: "slice-fuel", standard: "1750000", min: 1,
-		help: "fuel for one call, however many events it has: the longest pause of the server",
-		to:   func(c *Config) any { return &c.Rules.SliceFuel }},
-	{path: "rules.init_fuel", flag: "init-fuel", standard: "7000000", min: 1,
+	{path: "rules.call_fuel", flag: "call-fuel", standard: "1750000", min: 1, max: 1_000_000_000_000,
+		help: "fuel for one call, however many events it has",
+		to:   func(c *Config) any { return &c.Rules.CallFuel }},
+	{path: "rules.init_fuel", flag: "init-fuel", standard: "7000000", min: 1, max: 1_000_000_000_000,
 		help: "fuel for making an instance ready, from its initialisation to its parameters",
 		to:   func(c *Config) any { return &c.Rules.InitFuel }},
 	{path: "rules.module_bytes", flag: "module-bytes", standard: "8MiB", min: 8, max: 64 * mib,
 		help: "size of a module, at most",
 		to:   func(c *Config) any { return bytesOf(&c.Rules.ModuleBytes) }},
-	{path: "rules.memory_pages", flag: "memory-pages", standard: "256", min: 1, max: 65536,
+	{path: "rules.memory_pages", flag: "memory-pages", standard: "256", min: 1, max: 65535,
 		help: "memory of one instance in pages of 64 KiB, at most",
 		to:   func(c *Config) any { return &c.Rules.MemoryPages }},
 	{path: "rules.max_rules", flag: "max-rules", standard: "1000", min: 1, max: 100_000,
@@ -635,9 +635,9 @@ func (c *Config) check() []error {
 		f.add("rules.quarantine_wait", "%v is above quarantine_max_wait %v: expected at most that",
 			c.Rules.QuarantineWait, c.Rules.QuarantineMaxWait)
 	}
-	if c.Rules.EventFuel > c.Rules.SliceFuel {
-		f.add("rules.event_fuel", "%d is above slice_fuel %d: expected at most that",
-			c.Rules.EventFuel, c.Rules.SliceFuel)
+	if c.Rules.EventFuel > c.Rules.CallFuel {
+		f.add("rules.event_fuel", "%d is above call_fuel %d: expected at most that",
+			c.Rules.EventFuel, c.Rules.CallFuel)
 	}
 	return f.list
 }

@@ -304,7 +304,7 @@ bus:
   batch: 5000
 rules:
   event_fuel: 10
-  slice_fuel: 9
+  call_fuel: 9
   event_fuel: 11
 data_dir: ${NOWHERE}
 routes:
@@ -327,7 +327,7 @@ sinks:
 		`F:5: bus.shards: "many": expected a whole number`,
 		`F:6: bus.batch: "5000": expected 1 to 4096`,
 		`F:10: rules.event_fuel: the key is in line 8 already`,
-		`F:8: rules.event_fuel: 10 is above slice_fuel 9: expected at most that`,
+		`F:8: rules.event_fuel: 10 is above call_fuel 9: expected at most that`,
 		`F:11: data_dir: variable NOWHERE is not set and has no default`,
 		`F:17: sinks[0].speed: unknown key: expected allow_private, backoff, batch_max, batch_wait, ` +
 			`compress, dead_letter, headers, max_age_days, max_attempts, max_backups, max_elapsed, ` +
@@ -639,8 +639,8 @@ func TestFaultsBetweenOptions(t *testing.T) {
 		{[]string{"ring-bytes", "64KiB", "event-bytes", "3061"}, "expected at most 3060"},
 		{[]string{"ring-bytes", "64KiB", "event-bytes", "3060"}, ""},
 		{[]string{"ring-bytes", "1GiB", "event-bytes", "2MiB"}, "does not fit into a ring of 1GiB"},
-		{[]string{"slice-fuel", "1749999"}, "default: rules.event_fuel: 1750000 is above slice_fuel"},
-		{[]string{"slice-fuel", "1750000"}, ""},
+		{[]string{"call-fuel", "1749999"}, "default: rules.event_fuel: 1750000 is above call_fuel"},
+		{[]string{"call-fuel", "1750000"}, ""},
 		{[]string{"key", "user.id"}, ""},
 		{[]string{"key", "user."}, "flag --key: events.key_field: cannot use the key path"},
 		{[]string{"time-field", strings.Repeat("a.", 16) + "a"}, "expected at most 16 keys"},

@@ -186,8 +186,8 @@ func TestRuleTestFaults(t *testing.T) {
 		"params: {x: 1}\ntests: [{name: a, events: [{event: {}}]}]\n": {
 			`test "a": param "x" is not declared`},
 		"params: {i: 13}\ntests: [{name: a, events: [{event: {}}]}]\n":          {"wasmeval_configure"},
-		"tests: [{name: a, events: [{event: {}, fuel: 99999999999}]}]\n":        {"at most a slice's"},
-		"tests: [{name: a, fuel: 99999999999, events: [{event: {}, code: 1}]}]": {"at most a slice's"},
+		"tests: [{name: a, events: [{event: {}, fuel: 99999999999}]}]\n":        {"at most a call's"},
+		"tests: [{name: a, fuel: 99999999999, events: [{event: {}, code: 1}]}]": {"at most a call's"},
 	} {
 		code, _, errs := verb(t, "", "test", testsOf(t, "params", text))
 		if code != 1 {

@@ -66,7 +66,7 @@ func TestSendHTTP(t *testing.T) {
 // A ring that is full: send tells how many the server has taken, to the event.
 func TestSendToFullRing(t *testing.T) {
 	dir := t.TempDir()
-	p := launch(t, dir, "--ring-bytes", "64KiB", "--event-bytes", "2KiB", "--slice-fuel", "4000000")
+	p := launch(t, dir, "--ring-bytes", "64KiB", "--event-bytes", "2KiB", "--call-fuel", "4000000")
 	status, text := p.call("PUT", "/v1/rules/slow?fuel=4000000", "application/wasm",
 		readModule(t, "loop"))
 	if status != 201 {

@@ -137,7 +137,7 @@ func (c *Config) limits() runtime.Limits {
 	l := runtime.DefaultLimits()
 	l.Module = meter.DefaultLimits()
 	l.Module.ModuleBytes, l.Module.MemoryPages = r.ModuleBytes, r.MemoryPages
-	l.EventFuel, l.SliceFuel, l.InitFuel = r.EventFuel, r.SliceFuel, r.InitFuel
+	l.EventFuel, l.CallFuel, l.InitFuel = r.EventFuel, r.CallFuel, r.InitFuel
 	l.PayloadBytes, l.OutputBytes = r.PayloadBytes, r.OutputBytes
 	l.LogLineBytes, l.LogRate = r.LogLineBytes, r.LogRate
 	l.StateBytes = r.StateBytes

@@ -90,7 +90,7 @@ func everything(t *testing.T) map[string]string {
 		"events.max_events":               "6",
 		"events.body_bytes":               "16KiB",
 		"rules.event_fuel":                "2000000",
-		"rules.slice_fuel":                "3000000",
+		"rules.call_fuel":                 "3000000",
 		"rules.init_fuel":                 "6000000",
 		"rules.module_bytes":              "64KiB",
 		"rules.memory_pages":              "200",
@@ -320,9 +320,9 @@ var arrivals = map[string]func(*secured){
 			`"kind":"out_of_fuel","message":"out of fuel: 1,999,834 units used`)
 		s.expect("DELETE", "/v1/rules/loop", "", 200, `"lost":0`)
 	},
-	"rules.slice_fuel": func(s *secured) {
+	"rules.call_fuel": func(s *secured) {
 		s.expect("PUT", "/v1/rules/x?fuel=3000001", string(readModule(s.t, "always")), 422,
-			"expected at most a slice's 3000000")
+			"expected at most a call's 3000000")
 	},
 	"rules.module_bytes": func(s *secured) {
 		s.expect("PUT", "/v1/rules/x", strings.Repeat("x", 64<<10), 422, "no WebAssembly module")
@@ -482,7 +482,7 @@ func (s *secured) checkFields() {
 func (s *secured) checkLimits() {
 	s.t.Helper()
 	want := runtime.DefaultLimits()
-	want.EventFuel, want.SliceFuel, want.InitFuel = 2_000_000, 3_000_000, 6_000_000
+	want.EventFuel, want.CallFuel, want.InitFuel = 2_000_000, 3_000_000, 6_000_000
 	want.Module.ModuleBytes, want.Module.MemoryPages = 64<<10, 200
 	want.Rules, want.Versions, want.Waiting = 3, 2, 77
 	want.PayloadBytes, want.OutputBytes = 2<<10, 8<<10

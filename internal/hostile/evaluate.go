@@ -40,9 +40,18 @@ func spins() []Module {
 			"loop local.get $x f64.sqrt f64.sqrt f64.sqrt f64.sqrt local.set $x br 0 end"),
 		one("subnormal", "products of numbers so small that some processors compute them in microcode",
 			subnormal),
-		one("cache-misses", "loads each of which has to wait for the one before, over all of the memory",
-			"i32.const 16 local.set $i loop "+repeat(16, "local.get $i i32.load 0 local.get $i i32.add "+
-				"i32.const -1640531535 i32.mul i32.const 0x1fffc i32.and local.set $i")+"br 0 end"),
+		one("cache-misses", "loads each of which has to wait for the one before, over 128 KiB",
+			misses(128<<10)),
+		fails("cache-misses-4m", "the same over 4 MiB", guest{pages: 4 << 4, attack: misses(4 << 20)},
+			outOfFuel),
+		fails("cache-misses-all", "the same over as much memory as a module can have",
+			guest{pages: 256, attack: touchAll() + misses(16<<20)}, outOfFuel),
+		fails("first-touch-4m", "touches each page of 4 MiB, and spins",
+			guest{pages: 4 << 4, attack: touchAll() + spin}, outOfFuel),
+		fails("first-touch-all", "touches each page of as much memory as a module can have, and spins",
+			guest{pages: 256, attack: touchAll() + spin}, outOfFuel),
+		fails("first-touch-grown", "the same with memory that it grows first",
+			guest{attack: "i32.const 126 memory.grow drop " + touchAll() + spin}, outOfFuel),
 		fails("exponential-calls", "a tree of 2^30 calls without a loop or a recursion",
 			guest{attack: "call $t29", more: tree}, outOfFuel),
 		fails("exponential-recursion", "a recursion of 40 levels that branches",
@@ -62,6 +71,19 @@ func spins() []Module {
 		fails("input-subnormal", "the same, with the slowest instructions",
 			guest{input: subnormal + " unreachable"}, outOfFuel).forAll(outOfFuel),
 	}
+}
+
+// misses spins over so many bytes of memory, a power of two, with loads whose address is what the one
+// before gave.
+func misses(size int) string {
+	return "i32.const 16 local.set $i loop " + repeat(16, "local.get $i i32.load 0 local.get $i i32.add "+
+		fmt.Sprintf("i32.const -1640531535 i32.mul i32.const %d i32.and local.set $i ", size-4)) + "br 0 end"
+}
+
+// touchAll stores to each 4 KiB of the memory, but for the first 64 KiB.
+func touchAll() string {
+	return "i32.const 65536 local.set $i loop local.get $i i32.const 0 i32.store 0 " +
+		"local.get $i i32.const 4096 i32.add local.tee $i memory.size i32.const 16 i32.shl i32.lt_u br_if 0 end "
 }
 
 // subnormal spins with floats that are not 0 and have no leading 1.

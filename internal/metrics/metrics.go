@@ -84,8 +84,10 @@ var (
 
 	batches  = desc("batches_total", "Batches that workers took.")
 	queued   = desc("queue_seconds", "From an event's arrival until a worker took it.")
-	slice    = desc("guest_slice_seconds", "Guest calls: for so long nothing else runs on a core.")
-	sliceMax = desc("guest_slice_max_seconds", "The longest guest call since the start.")
+	slice    = desc("guest_slice_seconds", "Slices of guests: for so long a worker cannot be interrupted.")
+	sliceMax = desc("guest_slice_max_seconds", "The longest slice since the start.")
+
+	made = desc("worker_instances_total", "Instances that workers made while events waited.")
 
 	generation = desc("generation", "Number of the active rule set.")
 	swaps      = desc("swaps_total", "Rule sets published.")
@@ -214,6 +216,7 @@ func (e emitter) engine(s *runtime.Stats) {
 	e.histogram(queued, s.Queued)
 	e.histogram(slice, s.Slices)
 	e.gauge(sliceMax, s.SliceMax.Seconds())
+	e.count(made, s.Made)
 	e.gauge(generation, float64(s.Generation))
 	e.count(swaps, s.Swaps)
 	e.histogram(swapTook, s.SwapTook)

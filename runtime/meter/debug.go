@@ -26,6 +26,7 @@ type Symbols struct {
 	exports map[uint32]string
 	names   string // of all functions, one after the other
 	ends    []uint32
+	pause   uint32 // index of the function that the rewriting added
 
 	moves []move // by their place in the rewritten code
 	rows  []row  // by their place in the module's own
@@ -165,6 +166,9 @@ func (s *Symbols) Func(i uint32) string {
 	}
 	return demangle(printable(name, nameMost))
 }
+
+// Added reports whether the function with that index is none of the module's own.
+func (s *Symbols) Added(i uint32) bool { return s.pause != 0 && i == s.pause }
 
 // Place is the place of the source that an instruction is for, which stands at an offset in the
 // code section of the rewritten module.

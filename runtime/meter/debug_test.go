@@ -196,7 +196,7 @@ func TestBeacon(t *testing.T) {
 	ctx := context.Background()
 	for _, config := range []wazero.RuntimeConfig{wazero.NewRuntimeConfigCompiler(),
 		wazero.NewRuntimeConfigInterpreter()} {
-		mod, err := newRuntime(t, config).Instantiate(ctx, out)
+		mod, err := newRuntime(t, config).Instantiate(hosted(), out)
 		if err != nil {
 			t.Fatal(err)
 		}

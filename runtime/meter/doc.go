@@ -3,7 +3,8 @@
 //
 //	m, err := meter.Scan(code, meter.DefaultLimits(), imports) // *meter.Error: what, and where
 //	metered, err := m.Rewrite()
-//	// compile metered, set the global FuelExport to a budget, call, read it again
+//	// compile metered, give it a memory of at most m.MostPages(), set the global FuelExport to a
+//	// budget, call, read it again
 //
 // Scan reads the binary format itself, before any other decoder sees a byte: every count is bounded
 // by the bytes that are left before anything is allocated for it, every index in a body is checked,
@@ -15,8 +16,8 @@
 //
 // Each instruction costs at least one unit of fuel; those that may take much longer cost more, see
 // costs. block, loop and end cost nothing, since nothing runs for them. A body is cut into regions,
-// and a region's whole cost is taken from the fuel before anything of it runs; the guest traps when
-// the fuel falls below zero. The regions are the function, inner loops apart, charged at its entry,
+// and a region's whole cost is taken from the fuel before anything of it runs. When the fuel falls
+// below zero the guest asks its host for more, see PauseBytes, and traps if there is none. The regions are the function, inner loops apart, charged at its entry,
 // and each loop, inner loops apart, charged at its beginning and so at every turn. In one turn no
 // instruction runs twice without passing the beginning again, so what was charged is never below
 // what was executed. It depends on nothing but the module and its input, so it is the same on every

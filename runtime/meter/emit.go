@@ -33,7 +33,7 @@ type emitter struct {
 
 // bodies returns the code section's content, and if lines are wanted, which code is where in it.
 func (w *rewriter) bodies(lines bool) ([]byte, []move) {
-	out := appendU32(nil, uint32(len(w.Module.bodies)))
+	out := appendU32(nil, uint32(len(w.Module.bodies)+1))
 	e := &emitter{rewriter: w, marking: lines}
 	for i := range w.Module.bodies {
 		e.body(&w.Module.bodies[i], w.Module.plan[i])
@@ -41,7 +41,24 @@ func (w *rewriter) bodies(lines bool) ([]byte, []move) {
 		e.settleMoves(len(out))
 		out = append(out, e.out...)
 	}
-	return out, e.moves
+	return append(out, e.pausing()...), e.moves
+}
+
+// pausing is the body of the function that pauses, with its size before it. It returns the fuel, or
+// traps if that is still below zero. The only instruction by which a guest comes to its host without
+// an import, and which the host can take for something else, is the growth of a memory: to a size
+// that no host gives.
+func (e *emitter) pausing() []byte {
+	e.out = append(e.out[:0], 0)
+	if e.memory != nil {
+		e.out = appendS64(append(e.out, opI32Const), mostPages)
+		e.write(opMemorySize, 0, opI32Sub, opMemoryGrow, 0, opDrop)
+	}
+	e.op(opGlobalGet, e.fuel)
+	e.write(opI64Const, 0, opI64LtS, opIf, noResult, opUnreachable, opEnd)
+	e.op(opGlobalGet, e.fuel)
+	e.write(opEnd)
+	return append(appendU32(nil, uint32(len(e.out))), e.out...)
 }
 
 // body writes the rewritten body of b. If its depth is counted, its instructions are in a block of
@@ -118,8 +135,8 @@ func (e *emitter) loop(at int, cost uint32, l *loop) int {
 		e.op(opLocalSet, e.left)
 	}
 	e.current = !l.calls
-	if n := e.copies(cost, l); n > 1 {
-		e.repeat(at, cost, l, n)
+	if l.void && !l.calls && !l.inner && cost > 0 {
+		e.tight(at, cost, l)
 	} else {
 		e.write(e.code[at:l.body]...)
 		e.mark(l.body, forLoop)
@@ -132,7 +149,7 @@ func (e *emitter) loop(at int, cost uint32, l *loop) int {
 
 // copies is how many copies a loop's body gets.
 func (e *emitter) copies(cost uint32, l *loop) int {
-	if l.calls || l.inner || l.dispatch || !l.void || !l.turns {
+	if l.dispatch || !l.turns {
 		return 1
 	}
 	n := int(min(copiesMost, copiesCost/max(cost, 1)))
@@ -144,45 +161,73 @@ func (e *emitter) copies(cost uint32, l *loop) int {
 	return n
 }
 
-// repeat writes a loop whose turns are charged n at a time:
+// tight writes a loop in which no function is called and no other loop runs, with n copies of its
+// body, whose turns are charged n at a time:
 //
 //	block
 //	  loop
-//	    charge n turns
-//	    block  body  br 2  end
-//	    ...
-//	    body
+//	    block
+//	      br 0 if there is no fuel left
+//	      loop
+//	        charge n turns; br 1 if there is no fuel left
+//	        block  body  br 4  end
+//	        ...
+//	        body
+//	      end
+//	      br 2
+//	    end
+//	    pause, give the n turns back
+//	    br 0
 //	  end
 //	end
 //
 // A branch to the loop's beginning comes to the end of its copy's block, and so to the next copy.
-// What the last turns did not need is not given back: fuel only falls.
-func (e *emitter) repeat(at int, cost uint32, l *loop, n int) {
-	e.write(opBlock, noResult)
+// What the last turns did not need is not given back: fuel only falls. The pause is outside of the
+// loop, and what it needs comes there by two ways, so that wazero keeps the loop's values in
+// registers: for a call it would store each of them at each turn.
+func (e *emitter) tight(at int, cost uint32, l *loop) {
+	n := e.copies(cost, l)
+	turns := cost * uint32(n)
+	e.write(opBlock, noResult, opLoop, noResult, opBlock, noResult)
+	e.below()
+	e.write(opBrIf, 0)
 	e.write(e.code[at:l.body]...)
 	e.mark(l.body, forLoop)
-	e.charge(cost * uint32(n))
+	e.take(turns)
+	e.write(opBrIf, 1)
 	first := e.next
 	for i := range n {
-		e.next, e.labels, e.shift = first, e.b.labels[l.labels[0]:l.labels[1]], 1
-		if i < n-1 {
-			e.shift = 2
-			e.write(opBlock, noResult)
+		e.next, e.labels, e.shift = first, e.b.labels[l.labels[0]:l.labels[1]], 3
+		if i == n-1 {
+			e.copy(l.body, l.end)
+			break
 		}
+		e.shift = 4
+		e.write(opBlock, noResult)
 		e.copy(l.body, l.end-1)
-		if i < n-1 {
-			e.write(opBr, 2, opEnd)
-		}
+		e.write(opBr, 4, opEnd)
 	}
 	e.shift, e.labels = 0, nil
-	e.write(opEnd, opEnd)
+	e.write(opBr, 2, opEnd)
+	e.mark(l.body, forLoop)
+	e.op(opCall, e.pause)
+	e.i64(int64(turns))
+	e.write(opI64Add)
+	e.op(opLocalSet, e.left)
+	e.write(opBr, 0, opEnd, opEnd)
 }
 
-// charge takes cost from the fuel and traps below zero.
+// charge takes cost from the fuel, and pauses below zero.
 func (e *emitter) charge(cost uint32) {
 	if cost == 0 {
 		return
 	}
+	e.take(cost)
+	e.pauseIf()
+}
+
+// take takes cost from the fuel, and leaves on the stack whether none is left.
+func (e *emitter) take(cost uint32) {
 	e.loadFuel()
 	e.i64(int64(cost))
 	e.write(opI64Sub)
@@ -197,12 +242,25 @@ func (e *emitter) loadFuel() {
 	}
 }
 
-// settle stores the fuel on top of the stack and traps if it is below zero.
+// settle stores the fuel on top of the stack, and leaves there whether it is below zero.
 func (e *emitter) settle() {
 	e.op(opLocalTee, e.left)
 	e.op(opGlobalSet, e.fuel)
+	e.below()
+}
+
+// below leaves on the stack whether the fuel in the local is below zero.
+func (e *emitter) below() {
 	e.op(opLocalGet, e.left)
-	e.write(opI64Const, 0, opI64LtS, opIf, noResult, opUnreachable, opEnd)
+	e.write(opI64Const, 0, opI64LtS)
+}
+
+// pauseIf pauses if the top of the stack says so.
+func (e *emitter) pauseIf() {
+	e.write(opIf, noResult)
+	e.op(opCall, e.pause)
+	e.op(opLocalSet, e.left)
+	e.write(opEnd)
 }
 
 // chargeLength takes the cost of the length on top of the stack, which stays there. Lengths have 32
@@ -220,6 +278,7 @@ func (e *emitter) chargeLength(kind pointKind) {
 	}
 	e.write(opI64Sub)
 	e.settle()
+	e.pauseIf()
 }
 
 // enter takes a frame from the depth and traps below zero.

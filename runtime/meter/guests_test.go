@@ -154,7 +154,7 @@ type guest struct {
 func newGuest(t testing.TB, ctx context.Context, r wazero.Runtime, c wazero.CompiledModule) *guest {
 	t.Helper()
 	config := wazero.NewModuleConfig().WithName("").WithStartFunctions()
-	mod, err := r.InstantiateModule(ctx, c, config)
+	mod, err := r.InstantiateModule(hosted(), c, config)
 	if err != nil {
 		t.Fatalf("cannot instantiate: %v", err)
 	}

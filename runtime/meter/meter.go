@@ -6,15 +6,21 @@ import (
 )
 
 // Version is the rewriter's version. It is a part of compile cache keys.
-const Version = 4
+const Version = 5
 
 // The globals that Rewrite adds and exports, and how it names those of the module.
 const (
-	FuelExport  = "wasmeval_fuel"  // mutable i64: fuel that is left; below 0 means exhausted
+	FuelExport  = "wasmeval_fuel"  // mutable i64: fuel that is left; see PauseBytes
 	DepthExport = "wasmeval_depth" // mutable i32: depth that is left; below 0 means exhausted
 
 	globalExport = "wasmeval_global_" // and the index: the module's own mutable globals
 )
+
+// PauseBytes is the size that a rewritten module asks its memory to grow to when its fuel is below
+// zero. The host must refuse that, and may fill the fuel up: the guest goes on if it is not below zero
+// then, and traps if it is. Until it asks again, a guest runs no longer than its fuel allows, and asking
+// it is in Go's code, where its goroutine can be interrupted.
+const PauseBytes = mostPages << 16
 
 // ValType is a value type by its byte in the binary format.
 type ValType byte
@@ -213,6 +219,9 @@ func (m *Module) HasMemory() bool {
 	e, ok := m.exports["memory"]
 	return ok && e.kind == kindMemory
 }
+
+// MostPages is how many pages of 64 KiB the memory may grow to, by the module and the limits.
+func (m *Module) MostPages() uint32 { return m.memory.max }
 
 // MutableGlobals lists the mutable globals under the names by which the rewritten module exports
 // them, without fuel and depth.

@@ -41,6 +41,7 @@ const (
 	opI32Sub       = 0x6b
 	opI32DivS      = 0x6d
 	opI32RemU      = 0x70
+	opI64Add       = 0x7c
 	opI64Sub       = 0x7d
 	opI64DivS      = 0x7f
 	opI64RemU      = 0x82

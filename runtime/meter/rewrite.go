@@ -14,10 +14,12 @@ type rewriter struct {
 	typeOf map[string]int // and their indexes, by signature
 	fuel   uint32         // index of the fuel global
 	depth  uint32         // index of the depth global
+	pause  uint32         // index of the function that pauses
 }
 
-// Rewrite returns the module with fuel and depth counted, its tables capped by the limits, and
-// without its custom sections. All indexes of the module stay as they were.
+// Rewrite returns the module with fuel and depth counted, its tables capped by the limits, its memory
+// left to its host, which must not let it grow above MostPages, and without its custom sections. All
+// indexes of the module stay as they were.
 func (m *Module) Rewrite() ([]byte, error) {
 	code, _, err := m.RewriteWithSymbols()
 	return code, err
@@ -28,13 +30,17 @@ func (m *Module) Rewrite() ([]byte, error) {
 func (m *Module) RewriteWithSymbols() ([]byte, *Symbols, error) {
 	sym := m.newSymbols()
 	w := &rewriter{Module: m, typeOf: map[string]int{}, fuel: uint32(m.globals),
-		depth: uint32(m.globals) + 1}
+		depth: uint32(m.globals) + 1, pause: uint32(len(m.functions))}
+	sym.pause = w.pause
+	pauses := w.typeIndex(FuncType{Results: []ValType{I64}})
 	code, moves := w.bodies(len(sym.rows) > 0) // first, since it may append types
 	w.out = make([]byte, 0, len(m.code)+len(code)/2+1024)
 	w.out = append(w.out, m.code[:8]...)
 	w.typeSection()
 	w.copySection(secImport)
-	w.copySection(secFunction)
+	if len(m.bodies) > 0 {
+		w.section(secFunction, appendU32(w.entries(secFunction, 1), pauses))
+	}
 	w.tableSection()
 	w.memorySection()
 	w.globalSection()
@@ -43,7 +49,7 @@ func (m *Module) RewriteWithSymbols() ([]byte, *Symbols, error) {
 	if m.dataCount >= 0 {
 		w.section(secDataCount, appendU32(nil, uint32(m.dataCount)))
 	}
-	if m.sections[secCode].present {
+	if len(m.bodies) > 0 {
 		w.section(secCode, code)
 	}
 	w.dataSection()
@@ -112,9 +118,8 @@ func (w *rewriter) memorySection() {
 	if w.memory == nil {
 		return
 	}
-	b := []byte{1, 1}
-	b = appendU32(b, w.memory.min)
-	w.section(secMemory, appendU32(b, w.memory.max))
+	b := appendU32([]byte{1, 1}, w.memory.min)
+	w.section(secMemory, appendU32(b, mostPages))
 }
 
 func (w *rewriter) globalSection() {
@@ -188,11 +193,15 @@ func (w *rewriter) blockType(results []ValType) []byte {
 	case 1:
 		return []byte{byte(results[0])}
 	}
-	t := FuncType{Results: results}
+	return appendS64(nil, int64(w.typeIndex(FuncType{Results: results})))
+}
+
+// typeIndex is the index of a type without params that is appended to those of the module.
+func (w *rewriter) typeIndex(t FuncType) uint32 {
 	i, ok := w.typeOf[t.String()]
 	if !ok {
 		i = len(w.Module.types) + len(w.types)
 		w.types, w.typeOf[t.String()] = append(w.types, t), i
 	}
-	return appendS64(nil, int64(i))
+	return uint32(i)
 }

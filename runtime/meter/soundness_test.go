@@ -21,12 +21,20 @@ type outcome struct {
 	globals string
 	fuel    int64
 	counted int64
+	pauses  int
 }
 
 // outcomeOf calls f of a fresh instance, with that much fuel.
 func outcomeOf(t testing.TB, r wazero.Runtime, code []byte, given int64, args ...uint64) outcome {
 	t.Helper()
-	ctx := context.Background()
+	return outcomeBy(t, r, code, given, given, args...)
+}
+
+// outcomeBy is outcomeOf with the fuel given in portions, a pause before each but the first.
+func outcomeBy(t testing.TB, r wazero.Runtime, code []byte, given, portion int64, args ...uint64) outcome {
+	t.Helper()
+	memory := &hostMemory{most: 3 << 16}
+	ctx := memory.within(context.Background())
 	mod, err := r.InstantiateWithConfig(ctx, code, wazero.NewModuleConfig().WithName(""))
 	if err != nil {
 		t.Fatalf("cannot instantiate: %v", err)
@@ -34,7 +42,7 @@ func outcomeOf(t testing.TB, r wazero.Runtime, code []byte, given int64, args ..
 	defer mod.Close(ctx)
 	fuel, _ := mod.ExportedGlobal(FuelExport).(api.MutableGlobal)
 	if fuel != nil {
-		fuel.Set(uint64(given))
+		memory.give(fuel, given, portion)
 	}
 	res, err := mod.ExportedFunction("f").Call(ctx, args...)
 	o := outcome{results: fmt.Sprint(res)}
@@ -42,7 +50,7 @@ func outcomeOf(t testing.TB, r wazero.Runtime, code []byte, given int64, args ..
 		o.fault, _, _ = strings.Cut(err.Error(), "\n")
 	}
 	if fuel != nil {
-		o.fuel = given - int64(fuel.Get())
+		o.fuel, o.pauses = given-memory.reserve-int64(fuel.Get()), memory.pauses
 	}
 	if count := mod.ExportedGlobal(countExport); count != nil {
 		o.counted = int64(count.Get())
@@ -98,6 +106,7 @@ func checkSound(t testing.TB, seed uint64, args ...uint64) (plain, got outcome) 
 		t.Errorf("program %d: with the fuel that it needs, %v and %d units; expected %v and %d", seed,
 			enough, enough.fuel, got, got.fuel)
 	}
+	checkPauses(t, r, rewritten, seed, got, args...)
 	short := outcomeOf(t, r, rewritten, got.fuel-1, args...)
 	if short.fuel < got.fuel || !strings.Contains(short.fault, "unreachable") {
 		t.Errorf("program %d: with less fuel than it needs, %v and %d of %d units", seed, short, short.fuel,
@@ -105,6 +114,27 @@ func checkSound(t testing.TB, seed uint64, args ...uint64) (plain, got outcome) 
 	}
 	got.counted = exact.counted
 	return plain, got
+}
+
+// checkPauses fails if a program does something else when it gets its fuel in small portions, with a
+// pause where one is used up, or if it does not pause.
+func checkPauses(t testing.TB, r wazero.Runtime, rewritten []byte, seed uint64, want outcome, args ...uint64) {
+	t.Helper()
+	for _, portion := range []int64{1, 100, 5_000} {
+		got := outcomeBy(t, r, rewritten, want.fuel, portion, args...)
+		if !got.same(want) || got.fuel != want.fuel {
+			t.Errorf("program %d, %d units at a time: %v and %d units; expected %v and %d", seed, portion, got,
+				got.fuel, want, want.fuel)
+		}
+		// A region is charged at once, so there may be less pauses than portions.
+		if want.fuel > portion && got.pauses == 0 {
+			t.Errorf("program %d: no pause in %d units, %d at a time", seed, want.fuel, portion)
+		}
+		short := outcomeBy(t, r, rewritten, want.fuel-1, min(portion, want.fuel-1), args...)
+		if !strings.Contains(short.fault, "unreachable") {
+			t.Errorf("program %d, %d units at a time and one too few in all: %v", seed, portion, short)
+		}
+	}
 }
 
 // unweighted lets each instruction cost 1 until the test ends, so that no undercharge hides behind
@@ -218,7 +248,7 @@ func script(t testing.TB, r wazero.Runtime, code []byte, calls []body0) (results
 		}
 		return results, g.mod
 	}
-	mod, err = r.InstantiateModule(ctx, c, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	mod, err = r.InstantiateModule(hosted(), c, wazero.NewModuleConfig().WithName("").WithStartFunctions())
 	if err != nil {
 		t.Fatal(err)
 	}
