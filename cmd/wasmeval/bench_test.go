@@ -112,7 +112,7 @@ func TestBenchAll(t *testing.T) {
 	// Of http, 3 loads at each of 2 rates, a lone one on 2 servers, 2 of lines; of rules, 3 counts, 2
 	// of those that do not match, 6 sizes, 7 numbers of fields; and so on.
 	wanted := map[string]int{"http": 10, "udp": 8, "rules": 18, "swap": 2,
-		"bus": 6*len(queues) + len(queues) - 1 + 1}
+		"bus": 6*len(queues) + 2*len(pollers) + 2 + len(queues) - 1 + 1}
 	for part, n := range wanted {
 		if parts[part] != n {
 			t.Errorf("%d loads of part %s, expected %d", parts[part], part, n)
@@ -178,7 +178,7 @@ func TestBenchRefuses(t *testing.T) {
 // Every queue hands over each message once, in each producer's order, one by one and many at once.
 func TestBenchQueues(t *testing.T) {
 	const producers, each = 2, 4000
-	for _, kind := range queues {
+	for _, kind := range slices.Concat(pollers, queues) {
 		for _, batch := range []int{1, 16} {
 			q, err := kind.make(producers)
 			if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	goruntime "runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -32,10 +33,13 @@ const (
 	benchSlice      = 64 // messages in a slice, at most
 )
 
-var queues = []struct {
+// queueKind is one that bench bus compares.
+type queueKind struct {
 	name string
 	make func(producers int) (queue, error)
-}{
+}
+
+var queues = []queueKind{
 	{"ring", newRingQueue},
 	{"mutex ring", func(int) (queue, error) { return newMutexRing(), nil }},
 	{"chan unbuffered", func(int) (queue, error) { return chanQueue{make(chan []byte)}, nil }},
@@ -46,6 +50,76 @@ var queues = []struct {
 		c := make(chan [][]byte, benchQueueLen/benchSlice)
 		return &sliceQueue{c: c, open: make([]apart[[]byte], n)}, nil
 	}},
+}
+
+// pollers are queues whose consumer never rests, so they are measured only as fast as they take
+// messages.
+var pollers = []queueKind{
+	{"Vyukov's queue", func(int) (queue, error) { return newSlotQueue(), nil }},
+}
+
+// slotQueue is the bounded queue of Dmitry Vyukov: slots of one size, each with the number of the turn
+// that it is for.
+type slotQueue struct {
+	_      [64]byte
+	tail   atomic.Uint64 // next slot to claim
+	_      [64 - 8]byte
+	slots  []slot
+	closed atomic.Bool
+}
+
+type slot struct {
+	turn  atomic.Uint64
+	_     [64 - 8]byte
+	bytes [benchMessage]byte
+}
+
+func newSlotQueue() *slotQueue {
+	q := &slotQueue{slots: make([]slot, benchQueueLen)}
+	for i := range q.slots {
+		q.slots[i].turn.Store(uint64(i))
+	}
+	return q
+}
+
+func (q *slotQueue) put(_ int, msgs [][]byte) {
+	for _, m := range msgs {
+		for !q.offer(m) {
+			goruntime.Gosched()
+		}
+	}
+}
+
+// offer reports whether there was room.
+func (q *slotQueue) offer(m []byte) bool {
+	for {
+		at := q.tail.Load()
+		s := &q.slots[at%benchQueueLen]
+		switch turn := s.turn.Load(); {
+		case turn == at && q.tail.CompareAndSwap(at, at+1):
+			copy(s.bytes[:], m)
+			s.turn.Store(at + 1)
+			return true
+		case turn < at:
+			return false
+		}
+	}
+}
+
+func (q *slotQueue) close() { q.closed.Store(true) }
+
+func (q *slotQueue) drain(take func([]byte)) {
+	for head := uint64(0); ; head++ {
+		s := &q.slots[head%benchQueueLen]
+		for s.turn.Load() != head+1 {
+			if q.closed.Load() && head == q.tail.Load() {
+				return
+			}
+			goruntime.Gosched()
+		}
+		take(s.bytes[:])
+		s.turn.Store(head + benchQueueLen)
+	}
 }
 
 // apart is a list of one producer, on cache lines of its own: producers write to theirs all the time.
@@ -209,7 +283,7 @@ type busPart struct{ producers int }
 func (p *busPart) flags(cmd *cobra.Command) {
 	cmd.Long = `Producers offer messages of 256 bytes to one consumer, by the ring, a ring under a lock,
 an unbuffered channel, a buffered channel and a channel of slices: as fast as they are taken, one by
-one and 16 at once; at light loads; at a quarter of what the buffered channel takes; and at a load
+one and 16 at once, where a queue whose consumer never rests is compared, too; at light loads; at a quarter of what the buffered channel takes; and at a load
 that the channel does not hold and the ring does. Each message carries the time at which it was
 meant to be sent; the latency counts from then. As fast as they are taken there are no latencies,
 which cost more to measure than a message.`
@@ -229,9 +303,11 @@ func (p *busPart) run(ctx context.Context, b *bench) error {
 	}
 	for range b.runs {
 		for _, batch := range []int{1, 16} {
-			if err := p.each(ctx, b, &busLoad{0, batch, b.length}); err != nil {
+			full := &busLoad{0, batch, b.length}
+			if err := p.each(ctx, b, slices.Concat(pollers, queues), full); err != nil {
 				return err
 			}
+			p.alone(ctx, b, full)
 		}
 	}
 	at := func(name string, rate float64) *measurement { return b.report.measured("bus", name, rate) }
@@ -241,16 +317,18 @@ func (p *busPart) run(ctx context.Context, b *bench) error {
 	holds := rounded(channel.median(rateOfRun) / 4)
 	beyond := max(2*holds, rounded(min(channel.median(rateOfRun), ring.median(rateOfRun)*0.7)))
 	rates := []float64{lightLoad, 100_000, holds, beyond}
-	for range b.runs {
+	// Many short ones: what disturbs one of them is no figure then.
+	short := b.length / shortRuns
+	for range shortRuns * b.runs {
 		for _, rate := range rates {
-			if err := p.each(ctx, b, &busLoad{rate, 1, b.length}); err != nil {
+			if err := p.each(ctx, b, queues, &busLoad{rate, 1, short}); err != nil {
 				return err
 			}
 		}
-		if err := p.pacing(ctx, b); err != nil {
+		if err := p.pacing(ctx, b, short); err != nil {
 			return err
 		}
-		if err := p.pingPong(ctx, b); err != nil {
+		if err := p.pingPong(ctx, b, short); err != nil {
 			return err
 		}
 	}
@@ -258,15 +336,17 @@ func (p *busPart) run(ctx context.Context, b *bench) error {
 	return nil
 }
 
+const shortRuns = 3
+
 // lightLoad is a load between whose messages the consumer comes to rest.
 const lightLoad = 10_000
 
 // rounded is a rate in hundreds of thousands, and never one of the light ones.
 func rounded(rate float64) float64 { return max(2, math.Floor(rate/1e5)) * 1e5 }
 
-// each measures all queues under one load.
-func (p *busPart) each(ctx context.Context, b *bench, l *busLoad) error {
-	for _, q := range queues {
+// each measures some queues under one load.
+func (p *busPart) each(ctx context.Context, b *bench, kinds []queueKind, l *busLoad) error {
+	for _, q := range kinds {
 		made, err := q.make(p.producers)
 		if err != nil {
 			return err
@@ -280,6 +360,37 @@ func (p *busPart) each(ctx context.Context, b *bench, l *busLoad) error {
 		m.add(r)
 	}
 	return nil
+}
+
+const ringAlone = "ring, one goroutine"
+
+// alone measures what a message costs where nobody else uses the ring: one goroutine puts 64 messages
+// and takes them again.
+func (p *busPart) alone(ctx context.Context, b *bench, l *busLoad) {
+	r, err := bus.NewRing(benchQueueBytes)
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	recs, views := make([]bus.Record, l.batch), make([][]byte, 64)
+	for i := range recs {
+		recs[i].Body = make([]byte, benchMessage)
+	}
+	m := &loadRun{}
+	begun, cpu := time.Now(), processCPU()
+	for time.Since(begun) < l.length && ctx.Err() == nil {
+		for range 64 / l.batch {
+			n, _ := r.Publish(recs) // there is room
+			m.Sent += uint64(n)
+		}
+		m.Taken += uint64(r.Next(views))
+		r.Release()
+	}
+	m.Seconds = time.Since(begun).Seconds()
+	m.Missing = int64(m.Sent) - int64(m.Taken)
+	m.CPU = float64(processCPU()-cpu) / float64(max(m.Taken, 1))
+	to := b.report.measured("bus", l.name(ringAlone), 0)
+	to.silent = true
+	to.add(m)
 }
 
 // name is what a queue under this load is called in the report.
@@ -370,8 +481,8 @@ func (q nowhere) drain(func([]byte)) { <-q }
 const noQueue = "no queue, only the producers' clocks"
 
 // pacing measures what producers alone cost at a light load.
-func (p *busPart) pacing(ctx context.Context, b *bench) error {
-	r, err := p.measure(ctx, make(nowhere), &busLoad{lightLoad, 1, b.length})
+func (p *busPart) pacing(ctx context.Context, b *bench, length time.Duration) error {
+	r, err := p.measure(ctx, make(nowhere), &busLoad{lightLoad, 1, length})
 	if err != nil {
 		return err
 	}
@@ -384,7 +495,7 @@ func (p *busPart) pacing(ctx context.Context, b *bench) error {
 }
 
 // pingPong sends one message there and back, again and again, and takes half of the time.
-func (p *busPart) pingPong(ctx context.Context, b *bench) error {
+func (p *busPart) pingPong(ctx context.Context, b *bench, length time.Duration) error {
 	for _, q := range queues {
 		if q.name == "chan of slices" {
 			continue // one message does not fill a slice
@@ -410,7 +521,7 @@ func (p *busPart) pingPong(ctx context.Context, b *bench) error {
 			now := time.Now()
 			r.Taken++
 			record(h, now.Sub(last)/2)
-			if last = now; now.Sub(begun) < b.length && ctx.Err() == nil {
+			if last = now; now.Sub(begun) < length && ctx.Err() == nil {
 				there.put(0, msgs)
 			} else {
 				there.close()
@@ -427,11 +538,13 @@ func (p *busPart) pingPong(ctx context.Context, b *bench) error {
 func (p *busPart) judge(b *bench, holds, beyond float64) {
 	at := func(name string, rate float64) *measurement { return b.report.measured("bus", name, rate) }
 	nsEach := func(r *loadRun) float64 { return 1e9 / r.rate() }
+	median := func(name string) string { return number(at(name, 0).median(nsEach)) }
 	b.report.judge("ring-single", at("ring", 0).all(nsEach), nil, fmt.Sprintf(
-		"buffered channel %s, mutex ring %s", number(at("chan buffered", 0).median(nsEach)),
-		number(at("mutex ring", 0).median(nsEach))))
+		"one goroutine %s, Vyukov's queue %s, mutex ring %s, buffered channel %s", median(ringAlone),
+		median("Vyukov's queue"), median("mutex ring"), median("chan buffered")))
 	b.report.judge("ring-batch", at("ring x16", 0).all(nsEach), nil, fmt.Sprintf(
-		"mutex ring %s", number(at("mutex ring x16", 0).median(nsEach))))
+		"one goroutine %s, Vyukov's queue %s, mutex ring %s", median(ringAlone+" x16"),
+		median("Vyukov's queue x16"), median("mutex ring x16")))
 	clocks := at(noQueue, lightLoad)
 	beyondClocks := func(m *measurement) []float64 {
 		list := m.all(cpuOfRun)
