@@ -46,13 +46,13 @@ type compiler struct {
 }
 
 // compile returns the compiled module and the key of its cache entry, which is pinned: the caller
-// must unpin it. module names the module in the log. It is a BadModule error if the module is
+// must unpin it. module names the module in the log; its memory may have so many pages. It is a BadModule error if the module is
 // refused, and Busy if too many wait for their turn.
-func (c *compiler) compile(ctx context.Context, module digest, code []byte) (
+func (c *compiler) compile(ctx context.Context, module digest, code []byte, pages uint32) (
 	m wazero.CompiledModule, key digest, err error) {
 	key = sha256.Sum256(code)
 	c.cache.pin(key)
-	m, result, err := c.loadOrCompile(ctx, module, key, code)
+	m, result, err := c.loadOrCompile(ctx, module, key, code, pages)
 	c.results[result].Add(1)
 	if err != nil {
 		c.cache.unpin(key)
@@ -60,7 +60,7 @@ func (c *compiler) compile(ctx context.Context, module digest, code []byte) (
 	return m, key, err
 }
 
-func (c *compiler) loadOrCompile(ctx context.Context, module, key digest, code []byte) (
+func (c *compiler) loadOrCompile(ctx context.Context, module, key digest, code []byte, pages uint32) (
 	wazero.CompiledModule, CompileResult, error) {
 	m, err := c.load(ctx, key, code)
 	if !errors.Is(err, errNoEntry) {
@@ -77,7 +77,7 @@ func (c *compiler) loadOrCompile(ctx context.Context, module, key digest, code [
 		return m, resultOf(CompileCached, err), err
 	}
 	begun := time.Now()
-	err = c.intoCache(ctx, key, code)
+	err = c.intoCache(ctx, key, code, pages)
 	took := time.Since(begun)
 	c.took.add(took.Nanoseconds(), 1)
 	if err == nil {
@@ -94,13 +94,13 @@ func (c *compiler) loadOrCompile(ctx context.Context, module, key digest, code [
 }
 
 // intoCache compiles code and puts the result into the cache.
-func (c *compiler) intoCache(ctx context.Context, key digest, code []byte) error {
+func (c *compiler) intoCache(ctx context.Context, key digest, code []byte, pages uint32) error {
 	dir, err := c.cache.workspace()
 	if err != nil {
 		return fmt.Errorf("cannot make a folder to compile in: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // else the next start removes it
-	if err := c.jail.run(ctx, dir, code); err != nil {
+	if err := c.jail.run(ctx, dir, code, pages); err != nil {
 		return err
 	}
 	return c.cache.install(key, dir)

@@ -112,8 +112,10 @@ func (p *programs) open(ctx context.Context, prog *program, log func(int, string
 // open instantiates the program, and finds what the host needs of it once and for all: an export is
 // expensive to look up.
 func (in *instance) open(ctx context.Context, wasm wazero.Runtime) (err error) {
-	pages := min(in.prog.pages, uint32(in.limits.Module.MemoryPages))
-	if in.memory, err = newGuestMemory(uint64(pages)*wasmPage, in.pause); err != nil {
+	declared := uint64(in.prog.pages) * wasmPage
+	in.memory, err = newGuestMemory(memoryState{in: in, declared: declared,
+		most: min(declared, uint64(in.limits.Module.MemoryPages)*wasmPage)})
+	if err != nil {
 		return err
 	}
 	ctx = experimental.WithMemoryAllocator(context.WithValue(ctx, instanceKey{}, in),
@@ -237,7 +239,7 @@ func firstLine(err error) error {
 func (in *instance) run(t *table, events []event.View, rows []uint16, cols []*column,
 	which []uint32, fuel uint64, verdicts []int32) (wrong int, err *VerdictError) {
 	t.choose(events, rows)
-	in.refused, in.cut, in.memory.refused = 0, 0, 0
+	in.refused, in.cut, in.memory.refused, in.placing = 0, 0, 0, 0
 	in.quiet, in.emitted, in.rows = false, false, 0 // what wasmeval_input emits is for no row
 	in.grant(fuel)
 	b, placeErr := in.input(t.batchSize(cols, which))

@@ -123,6 +123,7 @@ type childOrder struct {
 	// Making an instance ready may take so long, within the limits of guests.
 	Ready  time.Duration `json:"ready"`
 	Guests Limits        `json:"guests"`
+	Pages  uint32        `json:"pages"` // of memory, at most, by the module
 }
 
 // The exit codes of the child. Why, stands on its standard output, where that is not clear.
@@ -135,9 +136,9 @@ const (
 	childUnready  = 14 // an instance of it does not get ready
 )
 
-// run compiles code and leaves the result as the one entry of a wazero cache in dir. The caller has
-// the turn. However compiling ends, the child is gone when run returns.
-func (j *jail) run(ctx context.Context, dir string, code []byte) error {
+// run compiles code, whose memory may have so many pages, and leaves the result as the one entry of a
+// wazero cache in dir. The caller has the turn. However compiling ends, the child is gone when run returns.
+func (j *jail) run(ctx context.Context, dir string, code []byte, pages uint32) error {
 	if len(j.command) == 0 {
 		return j.verdict(compileInto(ctx, dir, code))
 	}
@@ -148,7 +149,7 @@ func (j *jail) run(ctx context.Context, dir string, code []byte) error {
 	defer cancel()
 	defer context.AfterFunc(j.closing, cancel)()
 	answer, complaint := &head{most: 2 << 10}, &head{most: 16 << 10}
-	child, err := j.child(limited, dir, code)
+	child, err := j.child(limited, dir, code, pages)
 	if err != nil {
 		return err
 	}
@@ -176,11 +177,11 @@ func (j *jail) run(ctx context.Context, dir string, code []byte) error {
 }
 
 // child makes the command, which ends with ctx.
-func (j *jail) child(ctx context.Context, dir string, code []byte) (*exec.Cmd, error) {
+func (j *jail) child(ctx context.Context, dir string, code []byte, pages uint32) (*exec.Cmd, error) {
 	order, err := json.Marshal(childOrder{
 		ModuleBytes: len(code), DataBytes: j.limits.DataBytes,
 		CPUSeconds: j.limits.cpuSeconds(), CodeBytes: j.limits.CodeBytes,
-		Ready: mostReady, Guests: *j.guests,
+		Ready: mostReady, Guests: *j.guests, Pages: pages,
 	})
 	if err != nil {
 		return nil, err
@@ -347,7 +348,7 @@ func readyFrom(ctx context.Context, wasm wazero.Runtime, compiled wazero.Compile
 	best := time.Duration(math.MaxInt64)
 	for range 3 {
 		in, err := p.open(ctx, &program{compiled: compiled, symbols: &meter.Symbols{},
-			pages: uint32(order.Guests.Module.MemoryPages)}, nil)
+			pages: order.Pages}, nil)
 		if err != nil {
 			return childUnready, err.Error()
 		}

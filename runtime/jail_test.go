@@ -254,17 +254,23 @@ func TestWallTime(t *testing.T) {
 func TestLoadTime(t *testing.T) {
 	limits := DefaultLimits()
 	p := programs{limits: &limits}
-	order := childOrder{CPUSeconds: 1, DataBytes: limits.Compile.DataBytes, Ready: time.Second, Guests: limits}
+	order := childOrder{CPUSeconds: 1, DataBytes: limits.Compile.DataBytes, Ready: time.Second, Guests: limits,
+		Pages: 16}
 	hasty := order
 	hasty.Ready = 1
+	narrow := order
+	narrow.Pages = 3
 	_, good, _, err := p.rewrite(module(t, "always"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := slices.IndexFunc(hostile.Modules(), func(m hostile.Module) bool { return m.Name == "initialize-loop" })
-	_, spinning, _, err := p.rewrite(hostile.Modules()[i].Code)
-	if err != nil {
-		t.Fatal(err)
+	hostileModule := func(name string) []byte {
+		i := slices.IndexFunc(hostile.Modules(), func(m hostile.Module) bool { return m.Name == name })
+		_, code, _, err := p.rewrite(hostile.Modules()[i].Code)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return code
 	}
 	for _, c := range []struct {
 		name  string
@@ -276,7 +282,8 @@ func TestLoadTime(t *testing.T) {
 		{"pedantic", pedanticModule(), &order, childTooLong, "loading it takes more than"},
 		{"good", good, &order, childDone, ""},
 		{"slow", good, &hasty, childUnready, "to get ready: expected at most 1ns"},
-		{"spinning", spinning, &order, childUnready, "_initialize failed: out_of_fuel"},
+		{"spinning", hostileModule("initialize-loop"), &order, childUnready, "_initialize failed: out_of_fuel"},
+		{"maximum", hostileModule("memory-maximum"), &narrow, childDone, ""},
 	} {
 		dir := t.TempDir()
 		if result, text := compileInto(t.Context(), dir, c.code); result != childDone {

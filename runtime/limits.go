@@ -47,7 +47,7 @@ func DefaultLimits() Limits {
 
 func (l *Limits) check() error {
 	if l.EventFuel == 0 || l.EventFuel > l.CallFuel {
-		return fmt.Errorf("fuel for an event is %d: expected 1 to the slice's %d",
+		return fmt.Errorf("fuel for an event is %d: expected 1 to a call's %d",
 			l.EventFuel, l.CallFuel)
 	}
 	if n := l.Module.MemoryPages; n < 1 || uint64(n) >= meter.PauseBytes/wasmPage {

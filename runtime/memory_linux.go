@@ -6,8 +6,6 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"wasmeval/runtime/meter"
 )
 
 // guestMemory is the linear memory of one instance: address space for all that it may grow to, so
@@ -16,47 +14,31 @@ import (
 type guestMemory struct {
 	region []byte // nil once freed
 	base   *image // what is mapped over its beginning, or nil
-
-	refused int         // times that it may not grow
-	pause   func() bool // is called when the guest asks for meter.PauseBytes, and tells whether it pauses
+	memoryState
 }
 
-// newGuestMemory reserves a memory that may grow to most bytes. The bytes are zero.
-func newGuestMemory(most uint64, pause func() bool) (*guestMemory, error) {
-	region, err := unix.Mmap(-1, 0, int(max(most, wasmPage)), unix.PROT_READ|unix.PROT_WRITE,
+// newGuestMemory reserves a memory for an instance. The bytes are zero.
+func newGuestMemory(s memoryState) (*guestMemory, error) {
+	region, err := unix.Mmap(-1, 0, int(max(s.most, wasmPage)), unix.PROT_READ|unix.PROT_WRITE,
 		unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
 	if err != nil {
-		return nil, fmt.Errorf("cannot reserve %d bytes for a rule's memory: %w", most, err)
+		return nil, fmt.Errorf("cannot reserve %d bytes for a rule's memory: %w", s.most, err)
 	}
 	// A huge page for each touched byte would be 2 MiB for a rule that needs 64 KiB. Kernels without
 	// huge pages refuse this, and need it not.
 	_ = unix.Madvise(region, unix.MADV_NOHUGEPAGE)
-	return &guestMemory{region: region, pause: pause}, nil
+	return &guestMemory{region: region, memoryState: s}, nil
 }
 
 // Reallocate makes the memory size bytes large, or returns nil if it may not be so large. It
 // implements experimental.LinearMemory.
 func (m *guestMemory) Reallocate(size uint64) []byte {
-	if size > uint64(len(m.region)) {
-		if size != meter.PauseBytes || !m.pause() {
-			m.refused++
-		}
+	if !m.grants(size) {
 		return nil
 	}
-	m.populate(int(size))
+	m.size = size
+	m.in.grown()
 	return m.region[:size:size]
-}
-
-// lazyBytes is how much of a memory is not there until a guest touches it. That takes 1 to 3 µs for
-// each 4 KiB, which no fuel pays for and nothing can interrupt.
-const lazyBytes = 4 << 20
-
-// populate makes what is beyond lazyBytes be there. That can be interrupted. Kernels before 5.14 refuse
-// it, and a guest then may run longer in one slice.
-func (m *guestMemory) populate(size int) {
-	if size > lazyBytes {
-		_ = unix.Madvise(m.region[lazyBytes:size], unix.MADV_POPULATE_WRITE)
-	}
 }
 
 // Free gives the memory back. Views of it are no longer valid. It may be called more than once.
@@ -71,9 +53,7 @@ func (m *guestMemory) Free() {
 func (m *guestMemory) reset(img *image) error {
 	if m.base == img {
 		// A private page that was written to is dropped, and the image shows again.
-		err := unix.Madvise(m.region[:img.size], unix.MADV_DONTNEED)
-		m.populate(img.size)
-		return err
+		return unix.Madvise(m.region[:img.size], unix.MADV_DONTNEED)
 	}
 	_, err := unix.MmapPtr(img.fd, 0, unsafe.Pointer(unsafe.SliceData(m.region)), uintptr(img.size),
 		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_FIXED|unix.MAP_NORESERVE)
@@ -81,7 +61,6 @@ func (m *guestMemory) reset(img *image) error {
 		return fmt.Errorf("cannot map the image of a rule's memory: %w", err)
 	}
 	m.base = img
-	m.populate(img.size)
 	return nil
 }
 

@@ -2,35 +2,25 @@
 
 package runtime
 
-import (
-	"bytes"
-
-	"wasmeval/runtime/meter"
-)
+import "bytes"
 
 // guestMemory is the linear memory of one instance. Elsewhere than on Linux it is Go's memory.
 type guestMemory struct {
 	bytes []byte
-	most  uint64
-
-	refused int         // times that it may not grow
-	pause   func() bool // is called when the guest asks for meter.PauseBytes, and tells whether it pauses
+	memoryState
 }
 
-func newGuestMemory(most uint64, pause func() bool) (*guestMemory, error) {
-	return &guestMemory{most: max(most, wasmPage), pause: pause}, nil
-}
+func newGuestMemory(s memoryState) (*guestMemory, error) { return &guestMemory{memoryState: s}, nil }
 
 // Reallocate makes the memory size bytes large, or returns nil if it may not be so large. It
 // implements experimental.LinearMemory.
 func (m *guestMemory) Reallocate(size uint64) []byte {
-	if size > m.most {
-		if size != meter.PauseBytes || !m.pause() {
-			m.refused++
-		}
+	if !m.grants(size) {
 		return nil
 	}
 	m.bytes = append(m.bytes, make([]byte, size-uint64(len(m.bytes)))...)
+	m.size = size
+	m.in.grown()
 	return m.bytes
 }
 

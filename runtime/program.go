@@ -160,7 +160,7 @@ func (p *programs) compile(ctx context.Context, sha digest, code []byte) (*progr
 	if err != nil {
 		return nil, err
 	}
-	compiled, key, err := p.compiler.compile(ctx, sha, metered)
+	compiled, key, err := p.compiler.compile(ctx, sha, metered, scanned.MostPages())
 	if err != nil {
 		return nil, err
 	}

@@ -2,9 +2,33 @@ package runtime
 
 import (
 	"sync"
+
+	"wasmeval/runtime/meter"
 )
 
 const wasmPage = 64 << 10
+
+// memoryState is what a guest's memory knows of its instance, on all systems.
+type memoryState struct {
+	in             *instance
+	declared, most uint64 // bytes that it may have by its module, and by the limits, too
+	size           uint64 // that it has
+
+	refused int // times that it did not grow for the limits
+}
+
+// grants reports whether the memory may have so many bytes. If the guest asks for what it cannot have
+// because it is to pause, it does that.
+func (m *memoryState) grants(size uint64) bool {
+	if size <= m.most {
+		return true
+	}
+	paused := size == meter.PauseBytes && m.in.fuel != nil && m.in.pause()
+	if !paused && size <= m.declared {
+		m.refused++
+	}
+	return false
+}
 
 // snapshot is the state of an instance that is ready to evaluate: its memory and its mutable
 // globals, and what the host keeps beside them. Instances of the same program with the same

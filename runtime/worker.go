@@ -478,7 +478,7 @@ func (w *worker) answer() {
 }
 
 // instance returns this worker's instance of a rule. If the last one was lost it is a spare; with
-// none it is made here and now, and counted as a slice.
+// none it is made here and now.
 func (w *worker) instance(r *activeRule) *instance {
 	if in := r.instances[w.id]; in != nil {
 		return in
@@ -489,9 +489,7 @@ func (w *worker) instance(r *activeRule) *instance {
 		w.e.order(r) // there is room for another one only now
 	default:
 		w.made.Add(1)
-		w.slicer.begin()
 		in = w.e.fresh(r)
-		w.slicer.end()
 	}
 	r.instances[w.id] = in
 	return in

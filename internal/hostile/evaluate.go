@@ -45,13 +45,20 @@ func spins() []Module {
 		fails("cache-misses-4m", "the same over 4 MiB", guest{pages: 4 << 4, attack: misses(4 << 20)},
 			outOfFuel),
 		fails("cache-misses-all", "the same over as much memory as a module can have",
-			guest{pages: 256, attack: touchAll() + misses(16<<20)}, outOfFuel),
+			guest{pages: 256, attack: touch(1) + misses(16<<20)}, outOfFuel),
 		fails("first-touch-4m", "touches each page of 4 MiB, and spins",
-			guest{pages: 4 << 4, attack: touchAll() + spin}, outOfFuel),
+			guest{pages: 4 << 4, attack: touch(1) + spin}, outOfFuel),
 		fails("first-touch-all", "touches each page of as much memory as a module can have, and spins",
-			guest{pages: 256, attack: touchAll() + spin}, outOfFuel),
+			guest{pages: 256, attack: touch(1) + spin}, outOfFuel),
 		fails("first-touch-grown", "the same with memory that it grows first",
-			guest{attack: "i32.const 126 memory.grow drop " + touchAll() + spin}, outOfFuel),
+			guest{attack: "i32.const 254 memory.grow drop " + touch(1) + spin}, outOfFuel),
+		fails("copy-cold", "copies of 4 MiB to where nobody has been",
+			guest{pages: 256, attack: "loop i32.const 200007 i32.const 4500000 i32.const 4194304 memory.copy br 0 end"},
+			outOfFuel),
+		fails("merges", "a loop that moves 1,000 locals to and fro, and sets none of them", guest{
+			attack: "i32.const 4096 i32.const 0 call $merges",
+			more: []function{{name: "merges", sig: "i32 i32 ->", locals: b(1, 0xe8, 0x07, 0x7f),
+				code: merges(1000)}}}, outOfFuel),
 		fails("exponential-calls", "a tree of 2^30 calls without a loop or a recursion",
 			guest{attack: "call $t29", more: tree}, outOfFuel),
 		fails("exponential-recursion", "a recursion of 40 levels that branches",
@@ -80,10 +87,18 @@ func misses(size int) string {
 		fmt.Sprintf("i32.const -1640531535 i32.mul i32.const %d i32.and local.set $i ", size-4)) + "br 0 end"
 }
 
-// touchAll stores to each 4 KiB of the memory, but for the first 64 KiB.
-func touchAll() string {
-	return "i32.const 65536 local.set $i loop local.get $i i32.const 0 i32.store 0 " +
-		"local.get $i i32.const 4096 i32.add local.tee $i memory.size i32.const 16 i32.shl i32.lt_u br_if 0 end "
+// merges is a function with n locals after its params that are set where its code never comes to, and
+// used after its loop.
+func merges(n int) string {
+	loads := ""
+	for k := range n {
+		loads += fmt.Sprintf("local.get 0 i32.load %d local.set %d ", 4*k, 2+k)
+	}
+	code := loads + "i32.const 0 loop local.get 1 if loop " + loads + "end end local.get 1 i32.eqz br_if 0 end "
+	for k := range n {
+		code += fmt.Sprintf("local.get %d i32.add ", 2+k)
+	}
+	return code + "drop"
 }
 
 // subnormal spins with floats that are not 0 and have no leading 1.

@@ -26,7 +26,7 @@ type point struct {
 	kind    pointKind
 	through bool   // of a segment: the one before it may run into it
 	at      uint32 // offset of the instruction; of a segment, that of its first
-	// Of a loop, the cost of one turn; of a segment, its cost; of a return, how many blocks it is in.
+	// Of a loop, the cost of one turn; of a segment or the rest of a region, its cost; of a return, how many blocks it is in.
 	n    uint32
 	loop int32 // of a loop, which it is; of a segment, of which loop
 }
@@ -36,6 +36,7 @@ type pointKind uint8
 const (
 	atLoop    pointKind = iota
 	atSegment           // what follows the end of a block that is a target of a dispatch
+	atSplit             // the rest of a region that is long
 	atReturn            // the instruction is replaced by a branch
 	atCopy              // the length in bytes is on top of the stack
 	atGrow              // the length in pages is

@@ -100,6 +100,13 @@ func (e *emitter) copy(at, to int) {
 		case p.kind == atSegment:
 			e.mark(at, forLoop)
 			e.charge(p.n)
+		case p.kind == atSplit:
+			e.mark(at, added)
+			e.charge(p.n)
+		case p.kind == atGrow:
+			e.mark(at, added)
+			e.chargeLength(p.kind)
+			at = e.grow(at)
 		case p.kind != atReturn:
 			e.mark(at, added)
 			e.chargeLength(p.kind)
@@ -277,8 +284,25 @@ func (e *emitter) chargeLength(kind pointKind) {
 		e.write(opI64Const, growShift, opI64Shl)
 	}
 	e.write(opI64Sub)
+	if kind == atCopy {
+		e.op(opLocalGet, e.length)
+		e.write(opExtendU, opI64Const, largeShift, opI64ShrU, opI64Const, largeCost, opI64Shl, opI64Sub)
+	}
 	e.settle()
 	e.pauseIf()
+}
+
+// grow writes the memory.grow at an offset and returns that of what follows. The host may take fuel
+// back to its reserve when a memory has grown, so the local does not know what is left.
+func (e *emitter) grow(at int) int {
+	const size = 2
+	e.mark(at, moved)
+	e.write(e.code[at : at+size]...)
+	if e.current {
+		e.op(opGlobalGet, e.fuel)
+		e.op(opLocalSet, e.left)
+	}
+	return at + size
 }
 
 // enter takes a frame from the depth and traps below zero.

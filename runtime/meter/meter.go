@@ -19,7 +19,8 @@ const (
 // PauseBytes is the size that a rewritten module asks its memory to grow to when its fuel is below
 // zero. The host must refuse that, and may fill the fuel up: the guest goes on if it is not below zero
 // then, and traps if it is. Until it asks again, a guest runs no longer than its fuel allows, and asking
-// it is in Go's code, where its goroutine can be interrupted.
+// it is in Go's code, where its goroutine can be interrupted. When the memory grows, the host may take
+// back some of the fuel that the guest has.
 const PauseBytes = mostPages << 16
 
 // ValType is a value type by its byte in the binary format.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	goruntime "runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,7 +26,11 @@ func join(parts ...[]byte) []byte {
 // oneFunction is a module with the function () -> i32 that has the given body, a memory of one page
 // and a global, exported as "f", "memory" and "g".
 func oneFunction(body ...byte) []byte {
-	code := append([]byte{0}, body...) // no locals
+	return withCode(append([]byte{0}, body...)) // no locals
+}
+
+// withCode is the same with the function's locals and body.
+func withCode(code []byte) []byte {
 	return join(
 		sec(secType, 1, 0x60, 0, 1, byte(I32)),
 		sec(secFunction, 1, 0),
@@ -220,6 +225,84 @@ func TestEndless(t *testing.T) {
 	depth := int32(m.mod.ExportedGlobal(DepthExport).Get())
 	if err == nil || depth >= 0 || int64(m.fuel.Get()) < 0 {
 		t.Errorf("endless recursion: %v with depth %d, fuel %d", err, depth, int64(m.fuel.Get()))
+	}
+}
+
+// Code without a loop is charged in parts, too, so that a pause is never far; and a large copy costs more
+// than two of half its length.
+func TestLongRegions(t *testing.T) {
+	memory := &hostMemory{most: 3 << 16}
+	r := wazero.NewRuntime(context.Background())
+	defer r.Close(context.Background())
+	loads := bytes.Repeat([]byte{0x28, 2, 0}, 20_000)
+	body := slices.Concat([]byte{0x41, 0}, loads, []byte{0x0b})
+	mod, err := r.Instantiate(memory.within(context.Background()), metered(t, oneFunction(body...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	memory.give(mod.ExportedGlobal(FuelExport).(api.MutableGlobal), budget, 1)
+	if _, err := mod.ExportedFunction("f").Call(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if most := len(loads) / regionBytes; memory.pauses < most {
+		t.Errorf("%d pauses in %d bytes of code: expected at least %d", memory.pauses, len(loads), most)
+	}
+	copied := func(n int64) int64 {
+		body := appendS64([]byte{0x41, 0, 0x41, 0, 0x41}, n)
+		_, used, _ := instantiate(t, metered(t, oneFunction(append(body, 0xfc, 11, 0, 0x41, 1, 0x0b)...))).run()
+		return used
+	}
+	if half, whole := copied(1<<19), copied(1<<20); whole < 5*half {
+		t.Errorf("fuel of 512 KiB %d, of 1 MiB %d: expected more than five times as much", half, whole)
+	}
+}
+
+// What the host takes back when a memory grows, the guest does not have any more, also where it keeps its
+// fuel in a local.
+func TestFuelTakenBack(t *testing.T) {
+	// while g-- > 0 { memory.grow(1) }
+	code := metered(t, oneFunction(0x03, 0x40, 0x41, 1, 0x40, 0, 0x1a, 0x23, 0, 0x41, 1, 0x6b, 0x24, 0, 0x23, 0,
+		0x0d, 0, 0x0b, 0x23, 0, 0x0b))
+	var used [2]int64
+	for i, portion := range []int64{budget, 0} {
+		r := wazero.NewRuntime(context.Background())
+		memory := &hostMemory{most: 20 << 16}
+		mod, err := r.Instantiate(memory.within(context.Background()), code)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fuel := mod.ExportedGlobal(FuelExport).(api.MutableGlobal)
+		memory.give(fuel, budget, portion)
+		if _, err := mod.ExportedFunction("f").Call(context.Background()); err != nil || len(memory.bytes) != 8<<16 {
+			t.Fatalf("%d bytes of memory, %v", len(memory.bytes), err)
+		}
+		used[i] = budget - memory.reserve - int64(fuel.Get())
+		_ = r.Close(context.Background())
+	}
+	if used[0] != used[1] || used[0] < 7*64<<10>>4 {
+		t.Errorf("%d units of fuel, and %d where the host takes fuel back", used[0], used[1])
+	}
+}
+
+// What a compiler moves where ways join costs fuel, though no instruction of a region that is charged
+// says so.
+func TestMerges(t *testing.T) {
+	fuel := func(locals byte) int64 {
+		// f: while g-- > 0 { if 0 { loop { all locals are set } } }
+		var sets []byte
+		for i := range locals {
+			sets = append(sets, 0x41, 1, 0x21, i)
+		}
+		code := slices.Concat([]byte{1, locals, 0x7f, 0x03, 0x40, 0x41, 0, 0x04, 0x40, 0x03, 0x40}, sets,
+			[]byte{0x0b, 0x0b, 0x23, 0, 0x41, 1, 0x6b, 0x24, 0, 0x23, 0, 0x0d, 0, 0x0b, 0x23, 0, 0x0b})
+		_, used, err := instantiate(t, metered(t, withCode(code))).run()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return used
+	}
+	if few, many := fuel(mergeFree), fuel(mergeFree+100); many < few+3*7*100/mergeShare {
+		t.Errorf("7 turns with %d locals cost %d units, with 100 more %d", mergeFree, few, many)
 	}
 }
 

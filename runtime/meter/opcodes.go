@@ -101,10 +101,20 @@ const (
 	bulkCost  = 16  // of an instruction with a length, to which that is added
 	growCost  = 128 // of one that lengthens a memory or table
 
+	// Where ways join, at the end of a block or the beginning of a loop, a compiler moves what locals hold
+	// that were set on one of them: those that it does not keep in registers, several in the time of one
+	// unit.
+	mergeFree  = 16
+	mergeShare = 4
+
 	// Costs of lengths, as shifts of them: a copy moves at least 8 bytes in the time of one unit; a
 	// page is zeroed in that of 4,096. An element of a table costs 1.
 	copyShift = 3
 	growShift = 12
+
+	// Nothing interrupts a copy, and one that is large comes to pages that nobody has touched: 2^18 units
+	// more for each 2^20 bytes.
+	largeShift, largeCost = 20, 18
 )
 
 // costOfBulk is that of the instruction with this number after opBulk, without its length.

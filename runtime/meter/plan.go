@@ -6,6 +6,8 @@ const (
 	segmentCost = 128 // most units of a segment that has no charge of its own
 	chainCost   = 256 // and of all those that may run in one turn
 
+	regionBytes = 4 << 10 // of a region, before the rest is one of its own
+
 	shallow = 32 // most units of depth that a function may use uncounted, with all that it calls
 )
 

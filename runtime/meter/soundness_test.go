@@ -120,14 +120,14 @@ func checkSound(t testing.TB, seed uint64, args ...uint64) (plain, got outcome) 
 // pause where one is used up, or if it does not pause.
 func checkPauses(t testing.TB, r wazero.Runtime, rewritten []byte, seed uint64, want outcome, args ...uint64) {
 	t.Helper()
-	for _, portion := range []int64{1, 100, 5_000} {
+	for _, portion := range []int64{0, 1, 100, 5_000} {
 		got := outcomeBy(t, r, rewritten, want.fuel, portion, args...)
 		if !got.same(want) || got.fuel != want.fuel {
 			t.Errorf("program %d, %d units at a time: %v and %d units; expected %v and %d", seed, portion, got,
 				got.fuel, want, want.fuel)
 		}
 		// A region is charged at once, so there may be less pauses than portions.
-		if want.fuel > portion && got.pauses == 0 {
+		if portion > 0 && want.fuel > portion && got.pauses == 0 {
 			t.Errorf("program %d: no pause in %d units, %d at a time", seed, want.fuel, portion)
 		}
 		short := outcomeBy(t, r, rewritten, want.fuel-1, min(portion, want.fuel-1), args...)

@@ -8,6 +8,7 @@ type control struct {
 	region  region // that the instructions at this place belong to
 	loop    int32  // the innermost loop, or noLoop
 	segment bool   // what follows its end is a segment
+	sets    int    // how many locals were set before it
 }
 
 // walker reads the instructions of one body.
@@ -20,6 +21,7 @@ type walker struct {
 	last    byte // opcode of the instruction before
 
 	branches, targets int // so far; blocks are branches, too
+	sets              int // so far: instructions that set a local
 }
 
 // walk reads to the end of the function and finds the cost of each region. The condition at the end
@@ -40,13 +42,35 @@ func (w *walker) walk() {
 			w.instruction(op, at)
 		}
 		w.last = op
-		if r == entry {
-			w.b.cost += cost
-		} else {
-			w.b.points[r].n += cost
-		}
+		w.add(r, cost)
+		w.split()
 	}
 	w.b.cost++ // the return at the end
+}
+
+// add adds to a region's cost.
+func (w *walker) add(r region, cost uint32) {
+	if r == entry {
+		w.b.cost += cost
+	} else {
+		w.b.points[r].n += cost
+	}
+}
+
+// split begins a region for the rest of the innermost block if the one that it is in is long: a pause
+// cannot come sooner than a region's end.
+func (w *walker) split() {
+	if len(w.open) == 0 {
+		return
+	}
+	c, begun := w.top(), w.b.start
+	if c.region != entry {
+		begun = int(w.b.points[c.region].at)
+	}
+	if w.at-begun > regionBytes {
+		c.region = region(len(w.b.points))
+		w.point(atSplit, w.at)
+	}
 }
 
 func (w *walker) top() *control { return &w.open[len(w.open)-1] }
@@ -63,6 +87,9 @@ func (w *walker) instruction(op byte, at int) {
 		w.controlOp(op, at)
 	case op >= opLocalGet && op <= opLocalTee:
 		w.index("local", w.b.locals)
+		if op != opLocalGet {
+			w.sets++
+		}
 	case op == opGlobalGet || op == opGlobalSet:
 		// Only the module's own globals: the ones that Rewrite adds come after them.
 		w.index("global", w.m.globals)
@@ -158,7 +185,8 @@ func (w *walker) controlOp(op byte, at int) {
 }
 
 func (w *walker) block(op byte, at int) {
-	c := control{kind: op, region: w.top().region, loop: w.top().loop, segment: w.headers > 0}
+	c := control{kind: op, region: w.top().region, loop: w.top().loop, segment: w.headers > 0,
+		sets: w.sets}
 	w.headers = max(w.headers-1, 0)
 	w.branches++
 	void := w.blockType()
@@ -244,10 +272,15 @@ func (w *walker) close() {
 		p.loop = c.loop
 		p.through = w.last != opUnreachable && w.last != opBr && w.last != opBrTable && w.last != opReturn
 	}
+	merge := uint32(max(min(w.sets-c.sets, w.b.locals)-mergeFree, 0)) / mergeShare
+	if len(w.open) > 0 {
+		w.add(w.top().region, merge)
+	}
 	if c.kind != opLoop {
 		return
 	}
 	l := &w.b.loops[c.loop]
+	w.add(l.point, merge)
 	l.end, l.labels[1] = w.at, len(w.b.labels)
 	if l.outer != noLoop && l.calls {
 		w.b.loops[l.outer].calls = true
