@@ -59,7 +59,7 @@ func (t *table) reset(cols, rows int) {
 		t.text = nil
 	}
 	t.text = t.text[:0]
-	t.chosen.rows = t.chosen.rows[:0] // of the batch before
+	t.chosen.rows, t.chosen.of = t.chosen.rows[:0], nil // of the batch before
 	if t.chosen.drawn > keepText {
 		t.chosen.cols, t.chosen.drawn = nil, 0
 	}
@@ -330,6 +330,7 @@ func align8(n int) int { return (n + 7) &^ 7 }
 // want the same rows: most events of a batch are mostly of one type.
 type selection struct {
 	rows  []uint16
+	of    *uint16 // the list that rows is a copy of, which does not change within a batch
 	times []byte
 	cols  []drawn // by the index of the column
 	stamp uint32  // of the cols that are of these rows
@@ -348,9 +349,10 @@ type drawn struct {
 // choose makes rows the selection of the batch that is in the table.
 func (t *table) choose(events []event.View, rows []uint16) {
 	s := &t.chosen
-	if slices.Equal(s.rows, rows) {
+	if s.of == unsafe.SliceData(rows) && len(s.rows) == len(rows) || slices.Equal(s.rows, rows) {
 		return
 	}
+	s.of = unsafe.SliceData(rows)
 	s.rows = append(s.rows[:0], rows...)
 	s.times = s.times[:0]
 	for _, r := range rows {

@@ -332,8 +332,10 @@ func (e *Engine) statsOf(name RuleName) *ruleStats {
 	if s := e.stats[name]; s != nil {
 		return s
 	}
-	return &ruleStats{}
+	return e.newStats()
 }
+
+func (e *Engine) newStats() *ruleStats { return &ruleStats{lanes: make([]lane, len(e.workers))} }
 
 // keepStats keeps the counters of a rule whose record is rec, or forgets them if that is nil. r is
 // nil if the rule was not made ready.
@@ -348,7 +350,7 @@ func (e *Engine) keepStats(name RuleName, rec *ruleRecord, r *activeRule) {
 		return
 	}
 	if e.stats[name] == nil {
-		s := &ruleStats{}
+		s := e.newStats()
 		if r != nil {
 			s = r.stats
 		}

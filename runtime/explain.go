@@ -200,12 +200,16 @@ func (t *tester) evaluate(ctx context.Context, i int, text TestEvent, arrival in
 	}
 	t.table.reset(len(t.set.columns), 1)
 	t.table.gather(0, &view, obj, t.set.columns, t.set.match(0).columns)
-	codes, start := []int32{0}, time.Now()
+	start := time.Now()
 	_, fault := t.in.run(&t.table, []event.View{view}, []uint16{0}, t.set.columns, t.set.which[0],
-		fuel, codes)
+		fuel)
 	out.TookNS, out.Fuel = time.Since(start).Nanoseconds(), t.in.used()
 	out.Fields, out.Logs = t.fields(), t.logs
-	t.finish(&out, fault, codes[0])
+	code := int32(0)
+	if fault == nil {
+		code = t.in.code(0)
+	}
+	t.finish(&out, fault, code)
 	return out, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/tetratelabs/wazero"
@@ -41,7 +42,8 @@ type instance struct {
 	slicer  *slicer // of the worker that runs it, or nil
 	placing uint64  // fuel that a place for the batch took
 	rows    int
-	quiet   bool   // all verdicts are 0
+	codes   []byte // of the verdicts, four bytes each, in the guest's memory
+	tally   tally  // of them
 	emitted bool   // there are payloads; else emits is of another call
 	emits   []span // for each row, its payload in out; empty if it has none
 	out     []byte
@@ -233,14 +235,13 @@ func firstLine(err error) error {
 	return errors.New(strings.TrimPrefix(line, "wasm error: "))
 }
 
-// run evaluates one batch of rows with the given budget. On success verdicts has one code a row,
-// unless in.quiet says that all are 0, and payload has what was emitted; both are valid until the next
-// call. After an error the instance must be replaced, unless the error's kind is rule_error.
+// run evaluates one batch of rows with the given budget. On success code gives each row's, and
+// payload what was emitted; both are valid until the next call. After an error the instance must be replaced, unless the error's kind is rule_error.
 func (in *instance) run(t *table, events []event.View, rows []uint16, cols []*column,
-	which []uint32, fuel uint64, verdicts []int32) (wrong int, err *VerdictError) {
+	which []uint32, fuel uint64) (wrong int, err *VerdictError) {
 	t.choose(events, rows)
 	in.refused, in.cut, in.memory.refused, in.placing = 0, 0, 0, 0
-	in.quiet, in.emitted, in.rows = false, false, 0 // what wasmeval_input emits is for no row
+	in.emitted, in.rows = false, 0 // what wasmeval_input emits is for no row
 	in.grant(fuel)
 	b, placeErr := in.input(t.batchSize(cols, which))
 	if placeErr != nil {
@@ -253,16 +254,16 @@ func (in *instance) run(t *table, events []event.View, rows []uint16, cols []*co
 	in.rows, in.out = len(rows), in.out[:0]
 	in.clock = events[rows[0]].Arrival
 	if in.keeper == nil {
-		return wrong, in.judge(at, verdicts)
+		return wrong, in.judge(at)
 	}
 	in.keeper.begin(events, rows)
-	err = in.judge(at, verdicts)
+	err = in.judge(at)
 	in.keeper.end(err == nil)
 	return wrong, err
 }
 
 // judge calls wasmeval_evaluate on the batch in its place, whose verdicts are at an offset in it.
-func (in *instance) judge(at int, verdicts []int32) *VerdictError {
+func (in *instance) judge(at int) *VerdictError {
 	in.stack[0] = uint64(in.place)
 	if err := in.call(in.evaluate); err != nil {
 		return asFault(err)
@@ -276,29 +277,49 @@ func (in *instance) judge(at int, verdicts []int32) *VerdictError {
 	if !ok {
 		return &VerdictError{Kind: FaultTrap, Message: "the batch is outside of memory"}
 	}
-	if in.quiet = zeros(v); in.quiet {
-		return nil
-	}
-	for i := range in.rows {
-		verdicts[i] = int32(binary.LittleEndian.Uint32(v[4*i:]))
-	}
+	in.codes, in.tally = v, tallyOf(v)
 	return nil
 }
 
-// zeros tells whether all bytes, which are a multiple of four, are 0.
-func zeros(b []byte) bool {
-	for ; len(b) >= 32; b = b[32:] {
-		if binary.LittleEndian.Uint64(b)|binary.LittleEndian.Uint64(b[8:])|
-			binary.LittleEndian.Uint64(b[16:])|binary.LittleEndian.Uint64(b[24:]) != 0 {
-			return false
+// code is the code of row k of the call.
+func (in *instance) code(k int) int32 { return int32(binary.LittleEndian.Uint32(in.codes[4*k:])) }
+
+// tally is what the codes of a call are.
+type tally struct {
+	matched int   // codes that are not 0
+	code    int32 // of these, if it is the same for all and above 0
+	mixed   bool  // it is not
+}
+
+// tallyOf counts codes, which have four bytes each. Most are 0 or 1: these are counted eight at a time and
+// without a branch, of which a wrong guess for every other row would cost more than all of the rest.
+func tallyOf(codes []byte) (t tally) {
+	const ones = 1<<32 | 1
+	le, rest := binary.LittleEndian, codes
+	all, sum := uint64(0), uint64(0)
+	for ; len(rest) >= 32; rest = rest[32:] {
+		a, b, c, d := le.Uint64(rest), le.Uint64(rest[8:]), le.Uint64(rest[16:]), le.Uint64(rest[24:])
+		all |= a | b | c | d
+		sum += a + b + c + d
+	}
+	for ; len(rest) >= 4; rest = rest[4:] {
+		c := uint64(le.Uint32(rest))
+		all |= c
+		sum += c
+	}
+	if all&^ones == 0 {
+		t.matched = int(sum>>32 + sum&math.MaxUint32)
+		t.code = int32(min(t.matched, 1))
+		return t
+	}
+	for ; len(codes) >= 4; codes = codes[4:] {
+		if c := int32(le.Uint32(codes)); c != 0 {
+			t.matched++
+			t.mixed = t.mixed || c < 0 || t.code != 0 && c != t.code
+			t.code = c
 		}
 	}
-	for ; len(b) >= 4; b = b[4:] {
-		if binary.LittleEndian.Uint32(b) != 0 {
-			return false
-		}
-	}
-	return true
+	return t
 }
 
 // payload is what was emitted for row k of the call, or nothing.

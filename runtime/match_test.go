@@ -1,7 +1,9 @@
 package runtime
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	goruntime "runtime"
 	"slices"
@@ -133,5 +135,34 @@ func TestMatchCost(t *testing.T) {
 	few, many := cost(2), cost(10_000)
 	if many > 2*few+100 {
 		t.Errorf("a new type takes %d bytes with 2 rules and %d with 10,000", few, many)
+	}
+}
+
+// A tally is what a count of each code says, whatever is among them.
+func TestTally(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 20_000 {
+		kinds := [][]int32{{0}, {1}, {0, 1}, {0, 7}, {0, 1, 3}, {0, -1}, {0, 1, math.MinInt32}, {2, 4, 6}}
+		kind := kinds[random.IntN(len(kinds))]
+		var codes []byte
+		var want tally
+		seen := map[int32]bool{}
+		for range 1 + random.IntN(40) {
+			c := kind[random.IntN(len(kind))]
+			codes = binary.LittleEndian.AppendUint32(codes, uint32(c))
+			if c != 0 {
+				want.matched++
+				seen[c] = true
+				want.mixed = want.mixed || c < 0 || len(seen) > 1
+				want.code = c
+			}
+		}
+		got := tallyOf(codes)
+		if want.mixed {
+			want.code, got.code = 0, 0
+		}
+		if got != want {
+			t.Fatalf("%+v of codes %v, expected %+v", got, codes, want)
+		}
 	}
 }

@@ -70,28 +70,44 @@ func Bounds() [histogramBuckets - 1]time.Duration {
 	return b
 }
 
-// ruleStats are the counters of one rule, from its first version on until it is deleted. Workers
-// add to them once a call, not once an event.
+// ruleStats are the counters of one rule, from its first version on until it is deleted.
 type ruleStats struct {
-	outcomes  [Outcomes]atomic.Uint64
-	faults    [len(faultKinds)]atomic.Uint64
-	fuel      atomic.Uint64
-	wrongType atomic.Uint64
-	oversize  atomic.Uint64 // payloads refused for their size
-	cut       atomic.Uint64 // log lines cut for their size
-	ungrown   atomic.Uint64 // times that memory did not grow for its limit
-	calls     atomic.Uint64
-	replaced  atomic.Uint64 // instances replaced after a failure
-	logged    atomic.Uint64
-	unlogged  atomic.Uint64 // lines above the rate
-	unkeyed   atomic.Uint64 // calls of state functions for events without a key
-	begun     atomic.Uint64 // quarantines
-	took      Histogram     // a guest call's time, shared among its events
-	active    atomic.Uint32 // the active version
+	lanes    []lane // element i is worker i's
+	logged   atomic.Uint64
+	unlogged atomic.Uint64 // lines above the rate
+	unkeyed  atomic.Uint64 // calls of state functions for events without a key
+	begun    atomic.Uint64 // quarantines
+	active   atomic.Uint32 // the active version
 
 	logSecond atomic.Int64
 	logLines  atomic.Int64
 	logs      Logs
+}
+
+// lane is one worker's counters of a rule, on cache lines of their own. The worker adds to them once a
+// call, not once an event.
+type lane struct {
+	outcomes  [Outcomes]atomic.Uint64
+	fuel      atomic.Uint64
+	calls     atomic.Uint64
+	took      Histogram // a guest call's time, shared among its events
+	faults    [len(faultKinds)]atomic.Uint64
+	wrongType atomic.Uint64
+	oversize  atomic.Uint64 // payloads refused for their size
+	cut       atomic.Uint64 // log lines cut for their size
+	ungrown   atomic.Uint64 // times that memory did not grow for its limit
+	replaced  atomic.Uint64 // instances replaced after a failure
+
+	_ [64]byte
+}
+
+// average is what the rule used for an event so far, by this worker, rounded up; 0 if it never called it.
+func (l *lane) average() uint64 {
+	done := l.outcomes[Matched].Load() + l.outcomes[Unmatched].Load() + l.outcomes[Failed].Load()
+	if done == 0 {
+		return 0
+	}
+	return l.fuel.Load()/done + 1
 }
 
 var faultKinds = [...]string{
@@ -99,10 +115,10 @@ var faultKinds = [...]string{
 	FaultInstantiate, FaultQuarantine,
 }
 
-func (s *ruleStats) fault(kind string) {
+func (l *lane) fault(kind string) {
 	for i, k := range faultKinds {
 		if k == kind {
-			s.faults[i].Add(1)
+			l.faults[i].Add(1)
 		}
 	}
 }
@@ -150,20 +166,32 @@ type RuleStats struct {
 
 func (s *ruleStats) read(name RuleName) RuleStats {
 	r := RuleStats{
-		Name: name, Version: VersionNumber(s.active.Load()), Faults: map[string]uint64{}, Fuel: s.fuel.Load(),
-		Calls: s.calls.Load(), WrongType: s.wrongType.Load(), Oversize: s.oversize.Load(), Cut: s.cut.Load(),
-		Replaced: s.replaced.Load(), Logged: s.logged.Load(), Unlogged: s.unlogged.Load(),
-		LogLost: s.logs.lost.Load(),
-		Took:    s.took.read(), Quarantines: s.begun.Load(), Ungrown: s.ungrown.Load(),
-		Unkeyed: s.unkeyed.Load(),
+		Name: name, Version: VersionNumber(s.active.Load()), Faults: map[string]uint64{},
+		Logged: s.logged.Load(), Unlogged: s.unlogged.Load(), LogLost: s.logs.lost.Load(),
+		Quarantines: s.begun.Load(), Unkeyed: s.unkeyed.Load(),
 	}
-	for i := range s.outcomes {
-		r.Outcomes[i] = s.outcomes[i].Load()
-	}
-	for i, k := range faultKinds {
-		r.Faults[k] = s.faults[i].Load()
+	for i := range s.lanes {
+		s.lanes[i].read(&r)
 	}
 	return r
+}
+
+// read adds the worker's counters to r.
+func (l *lane) read(r *RuleStats) {
+	for i := range l.outcomes {
+		r.Outcomes[i] += l.outcomes[i].Load()
+	}
+	for i, k := range faultKinds {
+		r.Faults[k] += l.faults[i].Load()
+	}
+	r.Took.merge(l.took.read())
+	r.Fuel += l.fuel.Load()
+	r.Calls += l.calls.Load()
+	r.WrongType += l.wrongType.Load()
+	r.Oversize += l.oversize.Load()
+	r.Cut += l.cut.Load()
+	r.Ungrown += l.ungrown.Load()
+	r.Replaced += l.replaced.Load()
 }
 
 // Stats are the engine's figures since the server started.

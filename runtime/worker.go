@@ -46,7 +46,6 @@ type worker struct {
 	lists   [][]uint16 // for each rule, the rows that it wants, where there are several matches
 	wanted  []uint32   // the rules that want any of these
 	replies []pending  // of the events that a request waits for
-	codes   []int32
 	line    []byte
 	decided uint64
 	hasher  *state.Hasher
@@ -129,7 +128,6 @@ func (w *worker) adopt(s *ruleSet) {
 func (w *worker) gather(s *ruleSet, recs [][]byte, now int64) (n int) {
 	if cap(w.views) < len(recs) {
 		w.views = make([]event.View, len(recs))
-		w.codes = make([]int32, len(recs))
 	}
 	w.views = w.views[:len(recs)]
 	w.table.reset(len(s.columns), len(recs))
@@ -282,7 +280,7 @@ func (w *worker) evaluate(s *ruleSet, i uint32, rows []uint16, now int64) {
 	perCall := max(1, int(w.e.limits.CallFuel/r.fuel))
 	// Rules mostly use a small part of their budget, so a call takes as many rows as fit into its fuel
 	// by what was used so far; if that was too hopeful, the rows are evaluated one by one.
-	if used := r.average(); used > 0 && perCall < len(rows) {
+	if used := w.lane(r).average(); used > 0 && perCall < len(rows) {
 		perCall = max(perCall, int(w.e.limits.CallFuel/2/used))
 	}
 	w.calls(s, i, rows, perCall, now)
@@ -309,23 +307,14 @@ func (w *worker) calls(s *ruleSet, i uint32, rows []uint16, perCall int, now int
 // hold hands out the verdicts of a rule that is quarantined.
 func (w *worker) hold(s *ruleSet, r *activeRule, rows []uint16, now int64) {
 	fault := r.breaker.instead.Load()
-	r.stats.outcomes[Quarantined].Add(uint64(len(rows)))
+	w.lane(r).outcomes[Quarantined].Add(uint64(len(rows)))
 	for _, row := range rows {
 		w.send(s, &verdict{rule: r, code: r.failed, payload: r.instead, fault: fault}, row, now)
 	}
 }
 
-// average is what the rule used for an event so far, rounded up; 0 if it was never called.
-func (r *activeRule) average() uint64 {
-	done := uint64(0)
-	for _, o := range []Outcome{Matched, Unmatched, Failed} {
-		done += r.stats.outcomes[o].Load()
-	}
-	if done == 0 {
-		return 0
-	}
-	return r.stats.fuel.Load()/done + 1
-}
+// lane is this worker's counters of a rule.
+func (w *worker) lane(r *activeRule) *lane { return &r.stats.lanes[w.id] }
 
 // call evaluates rows in one call, and one by one if that fails.
 func (w *worker) call(s *ruleSet, i uint32, rows []uint16, now int64) {
@@ -344,15 +333,16 @@ func (w *worker) call(s *ruleSet, i uint32, rows []uint16, now int64) {
 	budget := min(r.fuel*uint64(len(rows)), w.e.limits.CallFuel)
 	in.slicer = &w.slicer
 	w.slicer.begin()
-	wrong, fault := in.run(&w.table, w.views, rows, s.columns, s.which[i], budget, w.codes)
+	wrong, fault := in.run(&w.table, w.views, rows, s.columns, s.which[i], budget)
 	took := w.slicer.end()
-	r.stats.calls.Add(1)
-	bump(&r.stats.oversize, in.refused)
-	bump(&r.stats.cut, in.cut)
-	bump(&r.stats.ungrown, in.memory.refused)
+	l := w.lane(r)
+	l.calls.Add(1)
+	bump(&l.oversize, in.refused)
+	bump(&l.cut, in.cut)
+	bump(&l.ungrown, in.memory.refused)
 	used := in.used()
 	// Also that of a batch whose events are now evaluated one by one.
-	r.stats.fuel.Add(used + in.placing)
+	l.fuel.Add(used + in.placing)
 	if fault != nil {
 		if fault.Kind != FaultRule {
 			w.renew(r)
@@ -361,13 +351,13 @@ func (w *worker) call(s *ruleSet, i uint32, rows []uint16, now int64) {
 			w.calls(s, i, rows, 1, now)
 			return
 		}
-		r.stats.took.add(took, 1)
+		l.took.add(took, 1)
 		w.fail(s, r, rows[0], now, fault, used, took)
 		return
 	}
-	bump(&r.stats.wrongType, wrong)
+	bump(&l.wrongType, wrong)
 	n := int64(len(rows))
-	r.stats.took.add(took/n, len(rows))
+	l.took.add(took/n, len(rows))
 	w.deliver(s, r, in, rows, now, used/uint64(n), took/n)
 }
 
@@ -383,17 +373,14 @@ func (w *worker) deliver(s *ruleSet, r *activeRule, in *instance, rows []uint16,
 	fuel uint64, took int64) {
 	// Rules mostly do not match, and mostly nobody wants to know that.
 	silent := len(w.replies) == 0 && !w.e.router.Wants(string(r.name), 0, false)
-	if in.quiet && silent {
-		w.succeed(r, 0, len(rows))
+	if t := &in.tally; silent && !t.mixed &&
+		(t.matched == 0 || !w.e.router.Wants(string(r.name), t.code, false)) {
+		w.succeed(r, t.matched, len(rows)-t.matched)
 		return
 	}
 	matched, unmatched := 0, 0
 	for k, row := range rows {
-		code := int32(0)
-		if !in.quiet {
-			code = w.codes[k]
-		}
-		v := verdict{rule: r, code: code, fuel: fuel, tookNS: took}
+		code := in.code(k)
 		switch {
 		case code < 0:
 			w.fail(s, r, row, now, badVerdict(code), fuel, took)
@@ -404,6 +391,9 @@ func (w *worker) deliver(s *ruleSet, r *activeRule, in *instance, rows []uint16,
 			}
 		default:
 			matched++
+		}
+		v := verdict{rule: r, code: code, fuel: fuel, tookNS: took}
+		if code > 0 {
 			v.payload = in.payload(k)
 		}
 		w.send(s, &v, row, now)
@@ -413,8 +403,9 @@ func (w *worker) deliver(s *ruleSet, r *activeRule, in *instance, rows []uint16,
 
 // succeed counts evaluations that did not fail.
 func (w *worker) succeed(r *activeRule, matched, unmatched int) {
-	bump(&r.stats.outcomes[Matched], matched)
-	bump(&r.stats.outcomes[Unmatched], unmatched)
+	l := w.lane(r)
+	bump(&l.outcomes[Matched], matched)
+	bump(&l.outcomes[Unmatched], unmatched)
 	if matched+unmatched > 0 {
 		r.breaker.success(matched + unmatched)
 	}
@@ -423,8 +414,9 @@ func (w *worker) succeed(r *activeRule, matched, unmatched int) {
 // fail counts a failed evaluation and hands out its verdict, with the code of the rule's policy.
 func (w *worker) fail(s *ruleSet, r *activeRule, row uint16, now int64, fault *VerdictError,
 	fuel uint64, took int64) {
-	r.stats.outcomes[Failed].Add(1)
-	r.stats.fault(fault.Kind)
+	l := w.lane(r)
+	l.outcomes[Failed].Add(1)
+	l.fault(fault.Kind)
 	if r.breaker.failure(now, fault) {
 		r.stats.begun.Add(1)
 	}
@@ -498,7 +490,7 @@ func (w *worker) instance(r *activeRule) *instance {
 // renew makes the worker's instance as good as new after a failure: by going back to its snapshot,
 // else by another instance, and then orders a spare for the next time.
 func (w *worker) renew(r *activeRule) {
-	r.stats.replaced.Add(1)
+	w.lane(r).replaced.Add(1)
 	if r.instances[w.id].restore(r.snapshot) {
 		return
 	}
