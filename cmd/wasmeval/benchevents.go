@@ -139,15 +139,23 @@ func signed(b []byte, n int64) []byte {
 	return append(b, byte(n)&0x7f)
 }
 
-// rare is for each of benchFields what one event in a hundred exceeds, and common what half do.
-var rare, common = []float64{189.1, 356, 100.99, 100.99}, []float64{145, 230, 100.5, 100.5}
+// For each of benchFields, rare is what one event in a hundred exceeds, seldom what about one in a
+// thousand does, and common what half do.
+var (
+	rare   = []float64{189.1, 356, 100.99, 100.99}
+	seldom = []float64{189.9, 358, 100.999, 100.999}
+	common = []float64{145, 230, 100.5, 100.5}
+)
 
-// ruleOf is the module of the number-th of many rules: two conditions on a pair of fields, of which
+// ruleOf is a rule that one event in two hundred matches.
+func ruleOf(number int, match string) []byte { return pairRule(number, match, rare) }
+
+// pairRule is the module of the number-th of many rules: two conditions on a pair of fields, of which
 // there are six.
-func ruleOf(number int, match string) []byte {
+func pairRule(number int, match string, above []float64) []byte {
 	pairs := [][2]int{{0, 1}, {0, 2}, {0, 3}, {1, 2}, {1, 3}, {2, 3}}
 	p := pairs[number%len(pairs)]
-	return ruleModule(match, []condition{{benchFields[p[0]], rare[p[0]]},
+	return ruleModule(match, []condition{{benchFields[p[0]], above[p[0]]},
 		{benchFields[p[1]], common[p[1]]}})
 }
 
