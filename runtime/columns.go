@@ -38,7 +38,10 @@ type table struct {
 	most int // bytes of text, with the row that is being gathered
 
 	chosen selection
-	parser fastjson.Parser // of single values
+	window *window // for what the rules of one worker share; nil if they share nothing
+
+	mostRows int             // of a batch
+	parser   fastjson.Parser // of single values
 }
 
 // gathered is one column over the batch. Of fixed and text only the one for the column's type is used.
@@ -332,15 +335,24 @@ type selection struct {
 	rows  []uint16
 	of    *uint16 // the list that rows is a copy of, which does not change within a batch
 	times []byte
+	own   []byte  // for times that are not in the window
 	cols  []drawn // by the index of the column
 	stamp uint32  // of the cols that are of these rows
 	drawn int     // bytes of all cols
+	shown int     // bytes in the table's window; noWindow if the selection is not there
 }
+
+const (
+	noWindow   = -1
+	windowRows = 64 // of a selection, at least, for the window: with less it is not worth a guest's place
+)
 
 // drawn is one column over the rows of a selection, as it stands in a batch.
 type drawn struct {
 	stamp        uint32 // of the selection; else this is of another one
 	bytes        []byte // validity, values and data, each a multiple of 8 bytes
+	at           int    // of bytes in the window, or noWindow
+	own          []byte // for bytes that are not there
 	values, data int    // where these begin in bytes
 	dataLen      int
 	nulls, wrong int
@@ -354,9 +366,16 @@ func (t *table) choose(events []event.View, rows []uint16) {
 	}
 	s.of = unsafe.SliceData(rows)
 	s.rows = append(s.rows[:0], rows...)
-	s.times = s.times[:0]
+	s.shown, s.times = noWindow, s.own[:0]
+	if size := 8 * len(rows); t.window != nil && len(rows) >= windowRows && len(rows) <= t.mostRows &&
+		size <= len(t.window.bytes) {
+		s.shown, s.times = size, t.window.bytes[:0:size]
+	}
 	for _, r := range rows {
 		s.times = binary.LittleEndian.AppendUint64(s.times, uint64(events[r].Arrival))
+	}
+	if s.shown == noWindow {
+		s.own = s.times
 	}
 	s.stamp++
 	if s.stamp == 0 { // after 2^32 selections
@@ -397,14 +416,49 @@ func (t *table) redraw(d *drawn, g *gathered, typ colType) {
 		d.data = bitmap + align8(4*(len(rows)+1))
 		size = d.data + align8(d.dataLen)
 	}
-	if cap(d.bytes) < size {
-		t.chosen.drawn += size - cap(d.bytes)
-		d.bytes = make([]byte, size)
-	}
-	d.bytes = d.bytes[:size]
+	t.place(d, size)
 	clear(d.bytes)
 	d.wrong, d.nulls = writeValidity(d.bytes, g.state, rows)
 	t.writeValues(d, g, typ)
+}
+
+// place gives a column its bytes: in the window if there is room.
+func (t *table) place(d *drawn, size int) {
+	s := &t.chosen
+	if d.at = noWindow; s.shown != noWindow && s.shown+size <= len(t.window.bytes) {
+		d.at, s.shown = s.shown, s.shown+size
+		d.bytes = t.window.bytes[d.at:s.shown:s.shown]
+		return
+	}
+	if cap(d.own) < size {
+		s.drawn += size - cap(d.own)
+		d.own = make([]byte, size)
+	}
+	d.bytes = d.own[:size]
+}
+
+// shows draws the given columns and reports whether all of them are in the window.
+func (t *table) shows(cols []*column, which []uint32) bool {
+	for _, i := range which {
+		if t.chosen.shown == noWindow || t.draw(i, cols[i].typ).at == noWindow {
+			return false
+		}
+	}
+	return t.chosen.shown != noWindow
+}
+
+// seen reports whether the guest that has b sees the given columns, and the times, in the window that
+// begins at an offset in it: else it wrote there.
+func (t *table) seen(b []byte, from int, which []uint32) bool {
+	if !bytes.Equal(b[from:from+len(t.chosen.times)], t.chosen.times) {
+		return false
+	}
+	for _, i := range which {
+		if d := &t.chosen.cols[i]; !bytes.Equal(b[from+d.at:from+d.at+len(d.bytes)], d.bytes) {
+			return false
+		}
+	}
+	return true
 }
 
 func writeValidity(b []byte, state []uint8, rows []uint16) (wrong, nulls int) {
@@ -449,44 +503,70 @@ func (t *table) writeValues(d *drawn, g *gathered, typ colType) {
 
 // batchSize is the number of bytes that writeBatch needs for the selection.
 func (t *table) batchSize(cols []*column, which []uint32) int {
-	n := batchHeader + len(which)*descriptor + align8(4*len(t.chosen.rows)) + len(t.chosen.times)
+	n := verdictsEnd(len(which), len(t.chosen.rows)) + len(t.chosen.times)
 	for _, i := range which {
 		n += len(t.draw(i, cols[i].typ).bytes)
 	}
 	return n
 }
 
+// verdictsEnd is the offset of what follows the verdicts in a batch.
+func verdictsEnd(columns, rows int) int { return batchHeader + columns*descriptor + align8(4*rows) }
+
 // writeBatch writes the selection and the given columns into b, which has batchSize bytes, in the
 // layout of the ABI. It returns the offset of the verdicts and how many values had another type.
 func (t *table) writeBatch(b []byte, which []uint32, cols []*column) (verdicts, wrong int) {
-	le, rows := binary.LittleEndian, len(t.chosen.rows)
-	at := batchHeader + len(which)*descriptor
-	verdicts = at
-	at += align8(4 * rows)
-	clear(b[verdicts:at])
-	le.PutUint32(b[0:], abiVersion)
-	le.PutUint32(b[4:], uint32(rows))
-	le.PutUint32(b[8:], uint32(len(which)))
-	le.PutUint32(b[12:], uint32(verdicts))
-	copy(b[16:24], t.chosen.times)
-	le.PutUint32(b[24:], uint32(at))
-	le.PutUint32(b[28:], uint32(len(b)))
-	le.PutUint64(b[32:], 0)
+	at := verdictsEnd(len(which), len(t.chosen.rows))
+	verdicts = t.writeHeader(b, len(which), at, len(b))
 	at += copy(b[at:], t.chosen.times)
 	for i, c := range which {
-		d, desc := &t.chosen.cols[c], b[batchHeader+i*descriptor:][:descriptor]
-		le.PutUint32(desc[0:], uint32(cols[c].typ))
-		le.PutUint32(desc[4:], uint32(d.nulls))
-		le.PutUint32(desc[8:], uint32(at))
-		le.PutUint32(desc[12:], uint32(at+d.values))
-		le.PutUint32(desc[16:], 0)
-		if d.data > 0 {
-			le.PutUint32(desc[16:], uint32(at+d.data))
-		}
-		le.PutUint32(desc[20:], uint32(d.dataLen))
-		le.PutUint64(desc[24:], 0)
+		d := &t.chosen.cols[c]
+		d.describe(b, i, at, cols[c].typ)
 		wrong += d.wrong
 		at += copy(b[at:], d.bytes)
 	}
 	return verdicts, wrong
+}
+
+// writeShown is writeBatch where the times and columns are in the window, which the guest that has b sees
+// from an offset on.
+func (t *table) writeShown(b []byte, from int, which []uint32, cols []*column) (verdicts, wrong int) {
+	verdicts = t.writeHeader(b, len(which), from, from+t.chosen.shown)
+	for i, c := range which {
+		d := &t.chosen.cols[c]
+		d.describe(b, i, from+d.at, cols[c].typ)
+		wrong += d.wrong
+	}
+	return verdicts, wrong
+}
+
+// writeHeader writes a batch's header, and verdicts of 0, whose offset it returns.
+func (t *table) writeHeader(b []byte, columns, times, size int) (verdicts int) {
+	le, rows := binary.LittleEndian, len(t.chosen.rows)
+	verdicts = batchHeader + columns*descriptor
+	clear(b[verdicts:verdictsEnd(columns, rows)])
+	le.PutUint32(b[0:], abiVersion)
+	le.PutUint32(b[4:], uint32(rows))
+	le.PutUint32(b[8:], uint32(columns))
+	le.PutUint32(b[12:], uint32(verdicts))
+	copy(b[16:24], t.chosen.times)
+	le.PutUint32(b[24:], uint32(times))
+	le.PutUint32(b[28:], uint32(size))
+	le.PutUint64(b[32:], 0)
+	return verdicts
+}
+
+// describe writes the descriptor of a batch's column i, whose bytes begin at an offset.
+func (d *drawn) describe(b []byte, i, at int, typ colType) {
+	le, desc := binary.LittleEndian, b[batchHeader+i*descriptor:][:descriptor]
+	le.PutUint32(desc[0:], uint32(typ))
+	le.PutUint32(desc[4:], uint32(d.nulls))
+	le.PutUint32(desc[8:], uint32(at))
+	le.PutUint32(desc[12:], uint32(at+d.values))
+	le.PutUint32(desc[16:], 0)
+	if d.data > 0 {
+		le.PutUint32(desc[16:], uint32(at+d.data))
+	}
+	le.PutUint32(desc[20:], uint32(d.dataLen))
+	le.PutUint64(desc[24:], 0)
 }

@@ -241,6 +241,9 @@ func (e *Engine) Close() error {
 	for _, r := range e.set.Load().rules {
 		e.unload(r)
 	}
+	for _, w := range e.workers {
+		w.table.window.close()
+	}
 	ctx := context.Background()
 	return errors.Join(err, e.wasm.Close(ctx), e.cache.Close(ctx), e.registry.close())
 }

@@ -201,6 +201,9 @@ func (in *instance) manifest() ([]byte, error) {
 // fuel that is left, only if the place that it gave last is too small.
 func (in *instance) input(size int) ([]byte, error) {
 	if uint32(size) > in.placed {
+		if err := in.memory.hide(); err != nil { // the place that it gave before is the guest's again
+			return nil, &VerdictError{Kind: FaultInstantiate, Message: err.Error()}
+		}
 		in.stack[0] = uint64(size)
 		if err := in.call(in.inputFn); err != nil {
 			return nil, fmt.Errorf("wasmeval_input failed: %w", err)
@@ -243,14 +246,13 @@ func (in *instance) run(t *table, events []event.View, rows []uint16, cols []*co
 	in.refused, in.cut, in.memory.refused, in.placing = 0, 0, 0, 0
 	in.emitted, in.rows = false, 0 // what wasmeval_input emits is for no row
 	in.grant(fuel)
-	b, placeErr := in.input(t.batchSize(cols, which))
+	at, wrong, placeErr := in.give(t, cols, which)
 	if placeErr != nil {
 		return 0, asFault(placeErr)
 	}
 	// A place is asked for now and then: what it takes is the rule's, and none of these events'.
 	in.budget = uint64(in.left())
 	in.placing = fuel - in.budget
-	at, wrong := t.writeBatch(b, which, cols)
 	in.rows, in.out = len(rows), in.out[:0]
 	in.clock = events[rows[0]].Arrival
 	if in.keeper == nil {
@@ -260,6 +262,49 @@ func (in *instance) run(t *table, events []event.View, rows []uint16, cols []*co
 	err = in.judge(at)
 	in.keeper.end(err == nil)
 	return wrong, err
+}
+
+// give writes the table's batch into the guest's place, and returns the offset of the verdicts and how many
+// values were of another type. The columns are shown to the guest where that can be, else copied.
+func (in *instance) give(t *table, cols []*column, which []uint32) (verdicts, wrong int, err error) {
+	if !in.prog.cramped.Load() && t.shows(cols, which) {
+		verdicts, wrong, err = in.giveShown(t, cols, which)
+		if err == nil {
+			return verdicts, wrong, nil
+		}
+		in.prog.cramped.Store(true) // so it is not asked again
+		if fault := (*VerdictError)(nil); errors.As(err, &fault) {
+			return 0, 0, err
+		}
+	}
+	b, err := in.input(t.batchSize(cols, which))
+	if err != nil {
+		return 0, 0, err
+	}
+	verdicts, wrong = t.writeBatch(b, which, cols)
+	return verdicts, wrong, nil
+}
+
+// giveShown is give with the columns in the window, which begins with a page in the guest's place: far
+// enough from its beginning that neither the verdicts nor small batches, which are copied, come there.
+func (in *instance) giveShown(t *table, cols []*column, which []uint32) (verdicts, wrong int, err error) {
+	least := verdictsEnd(len(which), t.mostRows) + osPage
+	b, err := in.input(least + osPage + len(t.window.bytes))
+	if err != nil {
+		return 0, 0, err
+	}
+	at := pageUp(int(in.place) + least)
+	if err := in.memory.show(t.window, at); err != nil {
+		return 0, 0, err
+	}
+	from := at - int(in.place)
+	if !t.seen(b, from, which) {
+		if err := in.memory.clean(); err != nil {
+			return 0, 0, err
+		}
+	}
+	verdicts, wrong = t.writeShown(b, from, which, cols)
+	return verdicts, wrong, nil
 }
 
 // judge calls wasmeval_evaluate on the batch in its place, whose verdicts are at an offset in it.

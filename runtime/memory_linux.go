@@ -85,7 +85,7 @@ func newImage(mem []byte) (*image, error) {
 	return img, nil
 }
 
-var zeroPage [4096]byte
+var zeroPage [osPage]byte
 
 func (img *image) fill(mem []byte) error {
 	if err := unix.Ftruncate(img.fd, int64(len(mem))); err != nil {

@@ -2,7 +2,10 @@
 
 package runtime
 
-import "bytes"
+import (
+	"bytes"
+	"errors"
+)
 
 // guestMemory is the linear memory of one instance. Elsewhere than on Linux it is Go's memory.
 type guestMemory struct {
@@ -31,6 +34,17 @@ func (m *guestMemory) reset(img *image) error {
 	copy(m.bytes, img.bytes)
 	return nil
 }
+
+// window would be memory that instances share.
+type window struct{ bytes []byte }
+
+var errNoWindow = errors.New("instances share no memory on this system")
+
+func newWindow(int) (*window, error)           { return nil, errNoWindow }
+func (w *window) close()                       {}
+func (m *guestMemory) show(*window, int) error { return errNoWindow }
+func (m *guestMemory) hide() error             { return nil }
+func (m *guestMemory) clean() error            { return errNoWindow }
 
 // image is what a memory held at one moment.
 type image struct {

@@ -35,7 +35,7 @@ func OpenOffline(ctx context.Context, c Config) (*Offline, error) {
 		return nil, fmt.Errorf("cannot make a temporary folder: %w", err)
 	}
 	o := &Offline{dir: dir}
-	c.DataDir, c.Router, c.Batch = dir, nobody{}, 1
+	c.DataDir, c.Router, c.Batch = dir, nobody{}, 256
 	c.Limits.Quarantine.InRow, c.Limits.Quarantine.Percent = 0, 0
 	if c.Bus, err = bus.New(bus.Config{Shards: 1, RingBytes: 64 << 10}); err == nil {
 		o.Engine, err = Open(ctx, c)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -33,6 +34,7 @@ type program struct {
 	resettable bool           // a snapshot has all of an instance's state
 	snapshots  snapshots
 	symbols    *meter.Symbols // for what is said of failures
+	cramped    atomic.Bool    // it gave no place that is large enough to be shown columns
 }
 
 // programs makes and shares programs. All methods may be called from any goroutine.

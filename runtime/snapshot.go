@@ -6,13 +6,21 @@ import (
 	"wasmeval/runtime/meter"
 )
 
-const wasmPage = 64 << 10
+const (
+	wasmPage = 64 << 10
+	osPage   = 4 << 10 // what can be mapped, at least
+)
+
+func pageUp(n int) int { return (n + osPage - 1) &^ (osPage - 1) }
 
 // memoryState is what a guest's memory knows of its instance, on all systems.
 type memoryState struct {
 	in             *instance
 	declared, most uint64 // bytes that it may have by its module, and by the limits, too
 	size           uint64 // that it has
+
+	shown   *window // that the guest sees, or nil
+	shownAt int     // from there on
 
 	refused int // times that it did not grow for the limits
 }
@@ -119,7 +127,7 @@ func (in *instance) snapshot() *snapshot {
 // could: not if the memory has grown since, for memories do not shrink. Then the instance must be
 // closed.
 func (in *instance) restore(s *snapshot) bool {
-	if s == nil || in.mod.IsClosed() {
+	if s == nil || in.mod.IsClosed() || in.memory.hide() != nil {
 		return false
 	}
 	if size := int(in.mem.Size()); size < s.memory.size {

@@ -67,10 +67,19 @@ const (
 	// columns, by which a record may exceed it; so that they fit in memory, a guest's too.
 	batchBytes = 1 << 20
 	batchText  = 4 << 20
+
+	// A worker's window has room for the times and some 14 columns of numbers of a full batch.
+	windowRow  = 128
+	windowMost = 64 << 10
 )
 
 func newWorker(e *Engine, id int) *worker {
-	return &worker{e: e, id: id, hasher: state.NewHasher(e.secret)}
+	w := &worker{e: e, id: id, hasher: state.NewHasher(e.secret)}
+	w.table.mostRows = e.batch
+	if e.batch >= windowRows {
+		w.table.window, _ = newWindow(min(windowRow*e.batch, windowMost)) // without it columns are copied
+	}
+	return w
 }
 
 // enter loads the rule set and announces it. A swap stores the new set before it looks at what
