@@ -85,17 +85,11 @@ type slicer struct {
 
 	busy  int64 // ns of slices since this worker yielded
 	begun time.Time
-	ran   int64 // ns of the call's slices that have ended
+	ran   int64 // ns of slices that have ended, since somebody set it to 0
 }
 
-// begin begins a call with its first slice.
-func (s *slicer) begin() { s.ran, s.begun = 0, time.Now() }
-
-// end ends a call, and returns how long its slices took together, in ns.
-func (s *slicer) end() int64 {
-	s.next()
-	return s.ran
-}
+// begin begins a slice.
+func (s *slicer) begin() { s.begun = time.Now() }
 
 // next ends a slice, and lets others run if it is time for that. Then the next one begins.
 func (s *slicer) next() {

@@ -226,6 +226,10 @@ func (in *instance) input(size int) ([]byte, error) {
 
 // call runs f on in.stack with the fuel that is left.
 func (in *instance) call(f api.Function) error {
+	if in.slicer != nil {
+		in.slicer.begin()
+		defer in.slicer.next()
+	}
 	if err := f.CallWithStack(in.ctx, in.stack[:]); err != nil {
 		return in.fault(err)
 	}

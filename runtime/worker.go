@@ -341,9 +341,9 @@ func (w *worker) call(s *ruleSet, i uint32, rows []uint16, now int64) {
 	}
 	budget := min(r.fuel*uint64(len(rows)), w.e.limits.CallFuel)
 	in.slicer = &w.slicer
-	w.slicer.begin()
+	w.slicer.ran = 0
 	wrong, fault := in.run(&w.table, w.views, rows, s.columns, s.which[i], budget)
-	took := w.slicer.end()
+	took := w.slicer.ran
 	l := w.lane(r)
 	l.calls.Add(1)
 	bump(&l.oversize, in.refused)
