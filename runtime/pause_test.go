@@ -199,7 +199,7 @@ func TestSlices(t *testing.T) {
 				t.Fatal(err)
 			}
 			longest := time.Duration(0)
-			for range tries {
+			for range 4 * tries {
 				for _, w := range s.workers {
 					w.slicer.longest.Store(0)
 				}
