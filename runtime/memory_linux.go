@@ -46,6 +46,10 @@ func (m *guestMemory) Free() {
 	if m.region != nil {
 		_ = unix.Munmap(m.region) // it was mapped, so this cannot fail
 		m.region = nil
+		if m.shown != nil {
+			m.shown = nil
+			shownNow.Add(-1)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -44,6 +45,12 @@ func (w *window) close() {
 	_ = unix.Close(w.fd)
 }
 
+// mostShown is how many memories show a window at once: each takes up to four of the mappings of which
+// Linux gives a process 65,530 if nobody said otherwise.
+const mostShown = 8_000
+
+var shownNow atomic.Int64
+
 // show lets the window be what the guest sees from an address on, which is the beginning of a page. The
 // caller has seen to it that the guest has that memory, and gave it to the host.
 func (m *guestMemory) show(w *window, at int) error {
@@ -53,7 +60,12 @@ func (m *guestMemory) show(w *window, at int) error {
 	if err := m.hide(); err != nil {
 		return err
 	}
+	if shownNow.Add(1) > mostShown {
+		shownNow.Add(-1)
+		return errors.New("too many rules are shown columns already")
+	}
 	if err := m.mapAt(at, len(w.bytes), w.fd, 0, unix.MAP_PRIVATE|unix.MAP_NORESERVE); err != nil {
+		shownNow.Add(-1)
 		return err
 	}
 	m.shown, m.shownAt = w, at
@@ -68,6 +80,7 @@ func (m *guestMemory) hide() error {
 	}
 	at, end := m.shownAt, m.shownAt+len(m.shown.bytes)
 	m.shown = nil
+	shownNow.Add(-1)
 	if m.base != nil && at < m.base.size {
 		n := min(end, m.base.size) - at
 		if err := m.mapAt(at, n, m.base.fd, int64(at), unix.MAP_PRIVATE|unix.MAP_NORESERVE); err != nil {

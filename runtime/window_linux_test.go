@@ -57,6 +57,18 @@ func TestShowAndHide(t *testing.T) {
 	if m.show(w, 1) == nil || m.show(w, size-osPage) == nil {
 		t.Error("shown where there is no memory for it")
 	}
+	before := shownNow.Load()
+	shownNow.Store(mostShown)
+	if m.show(w, 0) == nil {
+		t.Error("shown, though there are too many")
+	}
+	shownNow.Store(before)
+	if err := m.show(w, 0); err != nil || shownNow.Load() != before+1 {
+		t.Errorf("%d shown, expected %d, %v", shownNow.Load(), before+1, err)
+	}
+	if m.Free(); shownNow.Load() != before {
+		t.Errorf("%d shown, expected %d", shownNow.Load(), before)
+	}
 }
 
 // Only a selection that is worth it and that has room comes into the window.
