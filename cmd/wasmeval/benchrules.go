@@ -17,8 +17,7 @@ type rulesPart struct{}
 func (p *rulesPart) flags(cmd *cobra.Command) {
 	cmd.Long = `Measures what an event costs the server: by how many rules of two conditions want it, by
 how many do not, by its size, and by how many fields a rule declares. Events come 1,000 a POST, at
-a rate that is two thirds of what the server can take. A thousand of the rules have about one verdict an
-event to hand out.`
+a rate that is two thirds of what the server can take. About one event in a thousand matches a rule.`
 	cmd.Example = "  wasmeval bench rules\n  wasmeval bench rules --max-rules 100 --runs 1"
 }
 
