@@ -75,7 +75,7 @@ func (in *instance) pause() bool {
 
 // yieldAfter is how long guests may run, in one slice after the other, before a worker lets others
 // have its core: the scheduler would wait for 10 ms before it takes it away.
-const yieldAfter = int64(time.Millisecond)
+const yieldAfter = int64(100 * time.Microsecond)
 
 // slicer measures the slices of a worker's guests: the time in which the worker could not be
 // interrupted. Its methods belong to that worker; other goroutines may read all and longest.

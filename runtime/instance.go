@@ -243,7 +243,8 @@ func firstLine(err error) error {
 }
 
 // run evaluates one batch of rows with the given budget. On success code gives each row's, and
-// payload what was emitted; both are valid until the next call. After an error the instance must be replaced, unless the error's kind is rule_error.
+// payload what was emitted; both are valid until the next call. After an error the instance must be
+// replaced, unless the error's kind is rule_error.
 func (in *instance) run(t *table, events []event.View, rows []uint16, cols []*column,
 	which []uint32, fuel uint64) (wrong int, err *VerdictError) {
 	t.choose(events, rows)
