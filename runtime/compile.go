@@ -46,8 +46,8 @@ type compiler struct {
 }
 
 // compile returns the compiled module and the key of its cache entry, which is pinned: the caller
-// must unpin it. module names the module in the log; its memory may have so many pages. It is a BadModule error if the module is
-// refused, and Busy if too many wait for their turn.
+// must unpin it. module names the module in the log; its memory may have so many pages. It is a
+// BadModule error if the module is refused, and Busy if too many wait for their turn.
 func (c *compiler) compile(ctx context.Context, module digest, code []byte, pages uint32) (
 	m wazero.CompiledModule, key digest, err error) {
 	key = sha256.Sum256(code)

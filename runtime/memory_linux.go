@@ -59,13 +59,36 @@ func (m *guestMemory) reset(img *image) error {
 		// A private page that was written to is dropped, and the image shows again.
 		return unix.Madvise(m.region[:img.size], unix.MADV_DONTNEED)
 	}
-	_, err := unix.MmapPtr(img.fd, 0, unsafe.Pointer(unsafe.SliceData(m.region)), uintptr(img.size),
-		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_FIXED|unix.MAP_NORESERVE)
-	if err != nil {
-		return fmt.Errorf("cannot map the image of a rule's memory: %w", err)
+	if err := m.mapAt(0, img.size, img.fd, 0, 0); err != nil {
+		return err
 	}
 	m.base = img
 	return nil
+}
+
+// mapAt maps a file copy-on-write over a part of the memory, or zeros with the flag MAP_ANON.
+func (m *guestMemory) mapAt(at, size, fd, from, flag int) error {
+	if at%osPage != 0 || size%osPage != 0 || at < 0 || at+size > len(m.region) {
+		return fmt.Errorf("BUG: %d bytes at %d are no whole pages in a rule's memory", size, at)
+	}
+	_, err := unix.MmapPtr(fd, int64(from), unsafe.Pointer(&m.region[at]), uintptr(size),
+		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_FIXED|unix.MAP_NORESERVE|flag)
+	if err != nil {
+		return fmt.Errorf("cannot map a part of a rule's memory: %w", err)
+	}
+	return nil
+}
+
+// memoryFile makes a file in memory, without a name, of so many bytes.
+func memoryFile(label string, size int) (fd int, err error) {
+	if fd, err = unix.MemfdCreate(label, unix.MFD_CLOEXEC); err != nil {
+		return 0, err
+	}
+	if err := unix.Ftruncate(fd, int64(size)); err != nil {
+		_ = unix.Close(fd)
+		return 0, err
+	}
+	return fd, nil
 }
 
 // image is what a memory held at one moment. Memories map it copy-on-write, so those that begin
@@ -77,7 +100,7 @@ type image struct {
 
 // newImage copies a memory; pages of zeros are left out.
 func newImage(mem []byte) (*image, error) {
-	fd, err := unix.MemfdCreate("wasmeval-rule", unix.MFD_CLOEXEC)
+	fd, err := memoryFile("wasmeval-rule", len(mem))
 	if err != nil {
 		return nil, fmt.Errorf("cannot make the image of a rule's memory: %w", err)
 	}
@@ -92,9 +115,6 @@ func newImage(mem []byte) (*image, error) {
 var zeroPage [osPage]byte
 
 func (img *image) fill(mem []byte) error {
-	if err := unix.Ftruncate(img.fd, int64(len(mem))); err != nil {
-		return err
-	}
 	for at := 0; at < len(mem); at += len(zeroPage) {
 		page := mem[at : at+len(zeroPage)]
 		if bytes.Equal(page, zeroPage[:]) {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,14 +18,12 @@ type window struct {
 // newWindow makes a window of that many bytes, rounded up to whole pages.
 func newWindow(size int) (*window, error) {
 	size = pageUp(size)
-	fd, err := unix.MemfdCreate("wasmeval-window", unix.MFD_CLOEXEC)
+	fd, err := memoryFile("wasmeval-window", size)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make memory for the columns of rules: %w", err)
 	}
 	w := &window{fd: fd}
-	if err = unix.Ftruncate(fd, int64(size)); err == nil {
-		w.bytes, err = unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	}
+	w.bytes, err = unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		w.close()
 		return nil, fmt.Errorf("cannot map memory for the columns of rules: %w", err)
@@ -64,7 +61,7 @@ func (m *guestMemory) show(w *window, at int) error {
 		shownNow.Add(-1)
 		return errors.New("too many rules are shown columns already")
 	}
-	if err := m.mapAt(at, len(w.bytes), w.fd, 0, unix.MAP_PRIVATE|unix.MAP_NORESERVE); err != nil {
+	if err := m.mapAt(at, len(w.bytes), w.fd, 0, 0); err != nil {
 		shownNow.Add(-1)
 		return err
 	}
@@ -73,41 +70,30 @@ func (m *guestMemory) show(w *window, at int) error {
 }
 
 // hide gives the guest memory of its own where it saw the window: that of its image, or zeros. After an
-// error the memory must not be used.
+// error the memory still counts as one that shows it, and must not be used.
 func (m *guestMemory) hide() error {
 	if m.shown == nil {
 		return nil
 	}
 	at, end := m.shownAt, m.shownAt+len(m.shown.bytes)
-	m.shown = nil
-	shownNow.Add(-1)
 	if m.base != nil && at < m.base.size {
 		n := min(end, m.base.size) - at
-		if err := m.mapAt(at, n, m.base.fd, int64(at), unix.MAP_PRIVATE|unix.MAP_NORESERVE); err != nil {
+		if err := m.mapAt(at, n, m.base.fd, at, 0); err != nil {
 			return err
 		}
 		at += n
 	}
-	if at == end {
-		return nil
+	if at < end {
+		if err := m.mapAt(at, end-at, -1, 0, unix.MAP_ANON); err != nil {
+			return err
+		}
 	}
-	return m.mapAt(at, end-at, -1, 0, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
+	m.shown = nil
+	shownNow.Add(-1)
+	return nil
 }
 
 // clean drops what the guest wrote over the window.
 func (m *guestMemory) clean() error {
 	return unix.Madvise(m.region[m.shownAt:m.shownAt+len(m.shown.bytes)], unix.MADV_DONTNEED)
-}
-
-// mapAt maps a file, or zeros, over a part of the memory.
-func (m *guestMemory) mapAt(at, size, fd int, from int64, flags int) error {
-	if at%osPage != 0 || size%osPage != 0 || at < 0 || at+size > len(m.region) {
-		return errors.New("BUG: a window that is not of whole pages in the memory")
-	}
-	_, err := unix.MmapPtr(fd, from, unsafe.Pointer(&m.region[at]), uintptr(size),
-		unix.PROT_READ|unix.PROT_WRITE, flags|unix.MAP_FIXED)
-	if err != nil {
-		return fmt.Errorf("cannot map the columns of a rule: %w", err)
-	}
-	return nil
 }

@@ -54,6 +54,21 @@ func TestShowAndHide(t *testing.T) {
 			t.Errorf("hidden at %d: not what the memory had before, %v", at, err)
 		}
 	}
+	// What cannot be hidden is not taken for hidden.
+	if err := m.show(w, 0); err != nil {
+		t.Fatal(err)
+	}
+	fd := img.fd
+	img.fd = -1
+	for range 2 {
+		if m.hide() == nil || m.shown == nil {
+			t.Error("hidden behind an image that is not there")
+		}
+	}
+	img.fd = fd
+	if err := m.hide(); err != nil || !bytes.Equal(guest, own) {
+		t.Errorf("hidden late: not what the memory had before, %v", err)
+	}
 	if m.show(w, 1) == nil || m.show(w, size-osPage) == nil {
 		t.Error("shown where there is no memory for it")
 	}

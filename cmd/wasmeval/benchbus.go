@@ -283,8 +283,9 @@ type busPart struct{ producers int }
 func (p *busPart) flags(cmd *cobra.Command) {
 	cmd.Long = `Producers offer messages of 256 bytes to one consumer, by the ring, a ring under a lock,
 an unbuffered channel, a buffered channel and a channel of slices: as fast as they are taken, one by
-one and 16 at once, where a queue whose consumer never rests is compared, too; at light loads; at a quarter of what the buffered channel takes; and at a load
-that the channel does not hold and the ring does. Each message carries the time at which it was
+one and 16 at once, where a queue whose consumer never rests is compared, too; at light loads; at a
+quarter of what the buffered channel takes; and at a load that the channel does not hold and the ring
+does. Each message carries the time at which it was
 meant to be sent; the latency counts from then. As fast as they are taken there are no latencies,
 which cost more to measure than a message.`
 	cmd.Flags().IntVar(&p.producers, "producers", p.producers, "producers")

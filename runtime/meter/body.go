@@ -26,7 +26,8 @@ type point struct {
 	kind    pointKind
 	through bool   // of a segment: the one before it may run into it
 	at      uint32 // offset of the instruction; of a segment, that of its first
-	// Of a loop, the cost of one turn; of a segment or the rest of a region, its cost; of a return, how many blocks it is in.
+	// Of a loop, the cost of one turn; of a segment or the rest of a region, its cost; of a return, how
+	// many blocks it is in.
 	n    uint32
 	loop int32 // of a loop, which it is; of a segment, of which loop
 }

@@ -15,10 +15,12 @@
 // # Fuel
 //
 // Each instruction costs at least one unit of fuel; those that may take much longer cost more, see
-// costs. block, loop and end cost nothing, since nothing runs for them. A body is cut into regions,
+// costs. block, loop and end cost nothing, since nothing runs for them, but where ways join what a
+// compiler moves there does, see mergeFree. A body is cut into regions,
 // and a region's whole cost is taken from the fuel before anything of it runs. When the fuel falls
-// below zero the guest asks its host for more, see PauseBytes, and traps if there is none. The regions are the function, inner loops apart, charged at its entry,
-// and each loop, inner loops apart, charged at its beginning and so at every turn. In one turn no
+// below zero the guest asks its host for more, see PauseBytes, and traps if there is none. The regions
+// are the function, inner loops apart, charged at its entry, what is left of a long one after some
+// kilobytes of code, and each loop, inner loops apart, charged at its beginning and so at every turn. In one turn no
 // instruction runs twice without passing the beginning again, so what was charged is never below
 // what was executed. It depends on nothing but the module and its input, so it is the same on every
 // machine, and it only falls. Instructions whose work depends on a length (memory.fill and its

@@ -103,13 +103,12 @@ func (e *emitter) copy(at, to int) {
 		case p.kind == atSplit:
 			e.mark(at, added)
 			e.charge(p.n)
-		case p.kind == atGrow:
-			e.mark(at, added)
-			e.chargeLength(p.kind)
-			at = e.grow(at)
 		case p.kind != atReturn:
 			e.mark(at, added)
 			e.chargeLength(p.kind)
+			if p.kind == atGrow {
+				at = e.grow(at)
+			}
 		case e.plan.depth > 0:
 			e.op(opBr, p.n+e.shift)
 			at++
