@@ -60,22 +60,36 @@ func moduleOr(file string) ([]byte, error) {
 	return code, nil
 }
 
-// httpLoads are the loads of a report.
-var httpLoads = []struct {
+// httpLoad is a load of a report.
+type httpLoad struct {
 	what, path string
 	benchLoad
-	floor bool
-}{
-	{"bare net/http", "/", benchLoad{0, 1, 8}, true},
-	{"async", "/v1/events", benchLoad{0, 1, 8}, false},
-	{"verdict", "/v1/evaluate", benchLoad{0, 1, 8}, false},
-	{"bare net/http", "/", benchLoad{10_000, 1, 8}, true},
-	{"async", "/v1/events", benchLoad{10_000, 1, 8}, false},
-	{"verdict", "/v1/evaluate", benchLoad{10_000, 1, 8}, false},
-	{"lone, bare net/http", "/", benchLoad{500, 1, 1}, true},
-	{"lone, verdict", "/v1/evaluate", benchLoad{500, 1, 1}, false},
-	{"NDJSON x100", "/v1/events", benchLoad{0, 100, 2}, false},
-	{"NDJSON x1000", "/v1/events", benchLoad{0, 1000, 2}, false},
+}
+
+const (
+	bareHTTP, asyncHTTP, verdictHTTP = "bare net/http", "async", "verdict"
+	loneBare, loneVerdict            = "lone, bare net/http", "lone, verdict"
+)
+
+// httpLoads are the loads of a report, those that are held against each other together. Path / is the
+// floor's.
+var httpLoads = [][]httpLoad{
+	{
+		{bareHTTP, "/", benchLoad{0, 1, 8}},
+		{asyncHTTP, "/v1/events", benchLoad{0, 1, 8}},
+		{verdictHTTP, "/v1/evaluate", benchLoad{0, 1, 8}},
+	},
+	{
+		{bareHTTP, "/", benchLoad{10_000, 1, 8}},
+		{asyncHTTP, "/v1/events", benchLoad{10_000, 1, 8}},
+		{verdictHTTP, "/v1/evaluate", benchLoad{10_000, 1, 8}},
+	},
+	{
+		{loneBare, "/", benchLoad{500, 1, 1}},
+		{loneVerdict, "/v1/evaluate", benchLoad{500, 1, 1}},
+	},
+	{{"NDJSON x100", "/v1/events", benchLoad{0, 100, 2}}},
+	{{"NDJSON x1000", "/v1/events", benchLoad{0, 1000, 2}}},
 }
 
 func (p *httpPart) run(ctx context.Context, b *bench) error {
@@ -93,13 +107,13 @@ func (p *httpPart) run(ctx context.Context, b *bench) error {
 	}
 	r := &b.report
 	at := func(what string, rate float64) *measurement { return r.measured("http", what, rate) }
-	bare, lone := at("bare net/http", 0).all(cpuOfRun), at("lone, bare net/http", 500)
-	calm := fmt.Sprintf("at 10,000/s: %s and %s µs", number(at("async", 10_000).median(cpuOfRun)/1e3),
-		number(at("bare net/http", 10_000).median(cpuOfRun)/1e3))
-	r.judge("http-cpu", micros(at("async", 0).all(cpuOfRun)), micros(bare), calm)
-	calm = fmt.Sprintf("at 10,000/s: %s µs", number(at("verdict", 10_000).median(cpuOfRun)/1e3))
-	r.judge("verdict-cpu", micros(at("verdict", 0).all(cpuOfRun)), micros(bare), calm)
-	r.judge("verdict-latency", micros(at("lone, verdict", 500).all(p50OfRun)),
+	bare, lone := at(bareHTTP, 0).all(cpuOfRun), at(loneBare, 500)
+	calm := fmt.Sprintf("at 10,000/s: %s and %s µs", number(at(asyncHTTP, 10_000).median(cpuOfRun)/1e3),
+		number(at(bareHTTP, 10_000).median(cpuOfRun)/1e3))
+	r.judge("http-cpu", micros(at(asyncHTTP, 0).all(cpuOfRun)), micros(bare), calm)
+	calm = fmt.Sprintf("at 10,000/s: %s µs", number(at(verdictHTTP, 10_000).median(cpuOfRun)/1e3))
+	r.judge("verdict-cpu", micros(at(verdictHTTP, 0).all(cpuOfRun)), micros(bare), calm)
+	r.judge("verdict-latency", micros(at(loneVerdict, 500).all(p50OfRun)),
 		micros(lone.all(p50OfRun)), "")
 	lines := at("NDJSON x100", 0)
 	r.judge("ndjson-cpu", micros(lines.all(cpuOfRun)), nil, "")
@@ -107,7 +121,7 @@ func (p *httpPart) run(ctx context.Context, b *bench) error {
 	r.judge("wake-up", micros(waits.all(p50OfRun)), nil,
 		"queued_us and took_us of verdicts of a lone request")
 	r.plots = append(r.plots, latencyPlot("http", "latency-http.svg", "Latency at 10,000 requests/s",
-		at("bare net/http", 10_000), at("async", 10_000), at("verdict", 10_000)))
+		at(bareHTTP, 10_000), at(asyncHTTP, 10_000), at(verdictHTTP, 10_000)))
 	return nil
 }
 
@@ -134,30 +148,43 @@ func (p *httpPart) suite(ctx context.Context, b *bench, waits *measurement) erro
 	if err := s.push(ctx, "bench", ruleOf(0, "*")); err != nil {
 		return err
 	}
-	for i := range httpLoads {
-		l := &httpLoads[i]
+	for _, loads := range httpLoads {
+		if err := p.compare(ctx, b, floor, s, loads, waits); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compare measures loads by turns.
+func (p *httpPart) compare(ctx context.Context, b *bench, floor, s *benchServer, loads []httpLoad,
+	waits *measurement) error {
+	seen := newHistogram()
+	var list []*contender
+	for i := range loads {
+		l := &loads[i]
 		to := s
-		if l.floor {
+		if l.path == "/" {
 			to = floor
 		}
 		var see func(body []byte)
-		seen := newHistogram()
-		lone := l.what == "lone, verdict" // the one lane is all that adds to seen
-		if lone {
+		if l.what == loneVerdict { // the one lane is all that adds to seen
 			see = func(body []byte) { record(seen, verdictTime(body)) }
 		}
-		r, err := b.against(ctx, to, &l.benchLoad, func() (lane, error) {
+		list = append(list, &contender{server: to, load: &l.benchLoad, open: func() (lane, error) {
 			return newHTTPLane(to.url, l.path, benchEvents(l.batch), see)
-		})
-		if err != nil {
-			return err
-		}
-		b.report.measured("http", l.what, l.rate*float64(l.batch)).add(r)
-		if lone {
-			w := &loadRun{}
-			w.quantiles(seen)
-			waits.add(w)
-		}
+		}})
+	}
+	if err := b.byTurns(ctx, list); err != nil {
+		return err
+	}
+	for i, c := range list {
+		b.report.measured("http", loads[i].what, loads[i].rate*float64(loads[i].batch)).add(c.run)
+	}
+	if seen.TotalCount() > 0 {
+		w := &loadRun{}
+		w.quantiles(seen)
+		waits.add(w)
 	}
 	return nil
 }

@@ -123,52 +123,105 @@ func (d *driver) lane(ctx context.Context, i int, to lane) {
 	}
 }
 
-// against warms the server up with the load, then measures it.
+// contender is one load on one server.
+type contender struct {
+	server *benchServer
+	load   *benchLoad
+	open   func() (lane, error)
+
+	lanes []lane
+	run   *loadRun
+}
+
+// turns is how many times each contender has its turn in one run. What one costs is held against what
+// another does; if each ran once for the whole length, they would run at times at which the machine,
+// which others use too, is not the same.
+const turns = 5
+
+// against measures one load on one server.
 func (b *bench) against(ctx context.Context, s *benchServer, l *benchLoad,
-	open func() (lane, error)) (r *loadRun, err error) {
-	var lanes []lane
+	open func() (lane, error)) (*loadRun, error) {
+	c := &contender{server: s, load: l, open: open}
+	err := b.warm(ctx, c)
+	if err == nil {
+		err = c.measure(ctx, b.length)
+	}
+	return c.run, errors.Join(err, c.close())
+}
+
+// byTurns measures loads that are held against each other.
+func (b *bench) byTurns(ctx context.Context, list []*contender) (err error) {
 	defer func() {
-		for _, c := range lanes {
-			err = errors.Join(err, c.Close())
+		for _, c := range list {
+			err = errors.Join(err, c.close())
 		}
 	}()
-	for range l.workers {
-		c, err := open()
+	for _, c := range list {
+		if err := b.warm(ctx, c); err != nil {
+			return err
+		}
+	}
+	for range turns {
+		for _, c := range list {
+			if err := c.measure(ctx, b.length/turns); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// warm opens the lanes of a contender and offers the load for the time of the warm-up.
+func (b *bench) warm(ctx context.Context, c *contender) error {
+	c.run = &loadRun{}
+	for range c.load.workers {
+		l, err := c.open()
 		if err != nil {
-			return nil, err
+			return err
 		}
-		lanes = append(lanes, c)
+		c.lanes = append(c.lanes, l)
 	}
-	before, err := s.settled(ctx, 0)
+	if b.warmUp == 0 {
+		return nil
+	}
+	err := c.measure(ctx, b.warmUp)
+	c.run = &loadRun{}
+	return err
+}
+
+// measure offers the load for a time and adds what it measures to the run.
+func (c *contender) measure(ctx context.Context, length time.Duration) error {
+	before, err := c.server.settled(ctx, 0)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if b.warmUp > 0 {
-		if r, err = l.drive(ctx, lanes, b.warmUp); err != nil {
-			return nil, err
-		}
-		if before, err = s.settled(ctx, before.Received+r.Sent); err != nil {
-			return nil, err
-		}
-	}
-	cpu, err := s.cpu()
+	cpu, err := c.server.cpu()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if r, err = l.drive(ctx, lanes, b.length); err != nil {
-		return nil, err
-	}
-	after, err := s.settled(ctx, before.Received+r.Sent)
+	r, err := c.load.drive(ctx, c.lanes, length)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	used, err := s.cpu()
+	after, err := c.server.settled(ctx, before.Received+r.Sent)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	used, err := c.server.cpu()
+	if err != nil {
+		return err
 	}
 	r.account(before, after)
 	r.CPU = float64(used-cpu) / float64(max(r.Taken, 1))
-	return r, nil
+	c.run.add(r)
+	return nil
+}
+
+func (c *contender) close() (err error) {
+	for _, l := range c.lanes {
+		err = errors.Join(err, l.Close())
+	}
+	return err
 }
 
 // account takes what the server counted into the figures.
@@ -179,4 +232,18 @@ func (r *loadRun) account(before, after *tally) {
 	r.Dropped = after.dropped() - before.dropped()
 	r.Taken = after.Evaluated - before.Evaluated
 	r.Missing = int64(r.Sent) - int64(after.Received-before.Received)
+}
+
+// add takes another part of the same run into the figures.
+func (r *loadRun) add(part *loadRun) {
+	r.CPU = (r.CPU*float64(r.Taken) + part.CPU*float64(part.Taken)) / float64(max(r.Taken+part.Taken, 1))
+	r.Sent += part.Sent
+	r.Taken += part.Taken
+	r.Dropped += part.Dropped
+	r.Missing += part.Missing
+	r.Seconds += part.Seconds
+	if r.latency != nil {
+		part.latency.Merge(r.latency)
+	}
+	r.quantiles(part.latency)
 }

@@ -42,20 +42,30 @@ const (
 	aboveTarget  = 2_048_000 // events a second, of which 2,000,000 are to be evaluated
 )
 
-// udpLoads are the loads of a report. The floor that joins datagrams is that of segments.
-var udpLoads = []struct {
+// udpLoad is a load of a report.
+type udpLoad struct {
 	what string
 	benchLoad
 	segment, floor bool
-}{
-	{"bare loop", benchLoad{0, 1, 1}, false, true},
-	{"wasmeval", benchLoad{0, 1, 1}, false, false},
-	{"bare loop", benchLoad{calmUDP, 1, 1}, false, true},
-	{"wasmeval", benchLoad{calmUDP, 1, 1}, false, false},
-	{"segments, bare loop", benchLoad{0, segmentBatch, 1}, true, true},
-	{"segments, wasmeval", benchLoad{0, segmentBatch, 1}, true, false},
-	{"segments, wasmeval", benchLoad{1e6 / segmentBatch, segmentBatch, 1}, true, false},
-	{"segments, wasmeval", benchLoad{aboveTarget / segmentBatch, segmentBatch, 1}, true, false},
+}
+
+// udpLoads are the loads of a report, those that are held against each other together. The floor that
+// joins datagrams is that of segments.
+var udpLoads = [][]udpLoad{
+	{
+		{"bare loop", benchLoad{0, 1, 1}, false, true},
+		{"wasmeval", benchLoad{0, 1, 1}, false, false},
+	},
+	{
+		{"bare loop", benchLoad{calmUDP, 1, 1}, false, true},
+		{"wasmeval", benchLoad{calmUDP, 1, 1}, false, false},
+	},
+	{
+		{"segments, bare loop", benchLoad{0, segmentBatch, 1}, true, true},
+		{"segments, wasmeval", benchLoad{0, segmentBatch, 1}, true, false},
+		{"segments, wasmeval", benchLoad{1e6 / segmentBatch, segmentBatch, 1}, true, false},
+		{"segments, wasmeval", benchLoad{aboveTarget / segmentBatch, segmentBatch, 1}, true, false},
+	},
 }
 
 func (p *udpPart) run(ctx context.Context, b *bench) error {
@@ -95,41 +105,62 @@ func (p *udpPart) run(ctx context.Context, b *bench) error {
 
 func sentOfRun(r *loadRun) float64 { return float64(r.Sent) / r.Seconds }
 
-// suite measures each load once, each on a server that is new.
+// suite measures each load once.
 func (p *udpPart) suite(ctx context.Context, b *bench) error {
-	for i := range udpLoads {
-		l := &udpLoads[i]
-		var s *benchServer
-		var err error
-		switch {
-		case l.floor && l.segment:
-			s, err = startFloor(ctx, "floor-udp", "--join")
-		case l.floor:
-			s, err = startFloor(ctx, "floor-udp")
-		default:
-			s, err = startServer(ctx)
-		}
-		if err != nil {
+	for _, loads := range udpLoads {
+		if err := p.compare(ctx, b, loads); err != nil {
 			return err
 		}
-		if !l.floor {
-			err = s.push(ctx, "bench", ruleOf(0, "*"))
-		}
-		var r *loadRun
-		if err == nil {
-			r, err = b.against(ctx, s, &l.benchLoad, func() (lane, error) {
-				return newUDPLane(s.udp, l.batch, l.segment)
-			})
-		}
-		s.kill()
-		if err != nil {
-			return err
-		}
-		m := b.report.measured("udp", l.what, l.rate*float64(l.batch))
-		m.silent = true
-		m.add(r)
 	}
 	return nil
+}
+
+// compare measures loads by turns, each on a server that is new.
+func (p *udpPart) compare(ctx context.Context, b *bench, loads []udpLoad) error {
+	var list []*contender
+	defer func() {
+		for _, c := range list {
+			c.server.kill()
+		}
+	}()
+	for i := range loads {
+		l := &loads[i]
+		s, err := l.start(ctx)
+		if err != nil {
+			return err
+		}
+		list = append(list, &contender{server: s, load: &l.benchLoad, open: func() (lane, error) {
+			return newUDPLane(s.udp, l.batch, l.segment)
+		}})
+	}
+	if err := b.byTurns(ctx, list); err != nil {
+		return err
+	}
+	for i, c := range list {
+		m := b.report.measured("udp", loads[i].what, loads[i].rate*float64(loads[i].batch))
+		m.silent = true
+		m.add(c.run)
+	}
+	return nil
+}
+
+// start starts the server that a load is for.
+func (l *udpLoad) start(ctx context.Context) (*benchServer, error) {
+	switch {
+	case l.floor && l.segment:
+		return startFloor(ctx, "floor-udp", "--join")
+	case l.floor:
+		return startFloor(ctx, "floor-udp")
+	}
+	s, err := startServer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.push(ctx, "bench", ruleOf(0, "*")); err != nil {
+		s.kill()
+		return nil, err
+	}
+	return s, nil
 }
 
 // newUDPLane sends datagrams with a batch of events each or, with segment, as many with one each.
