@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	goruntime "runtime"
 	"slices"
 	"time"
 
@@ -17,7 +18,9 @@ type rulesPart struct{}
 func (p *rulesPart) flags(cmd *cobra.Command) {
 	cmd.Long = `Measures what an event costs the server: by how many rules of two conditions want it, by
 how many do not, by its size, and by how many fields a rule declares. Events come 1,000 a POST, at
-a rate that is two thirds of what the server can take. About one event in a thousand matches a rule.`
+a rate that is two thirds of what the server can take. About one event in a thousand matches a rule.
+At last it measures how fast all rules evaluate a burst of events with 1 worker, 2, 4 and so on, up to
+one for each processor.`
 	cmd.Example = "  wasmeval bench rules\n  wasmeval bench rules --max-rules 100 --runs 1"
 }
 
@@ -48,8 +51,12 @@ func (p *rulesPart) run(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
+	workers, err := p.workers(ctx, b)
+	if err != nil {
+		return err
+	}
 	p.judge(b, matching, idle)
-	p.plots(b, matching, sizes, fields)
+	p.plots(b, matching, sizes, fields, workers)
 	return nil
 }
 
@@ -67,7 +74,7 @@ func (p *rulesPart) judge(b *bench, matching, idle []*measurement) {
 		fmt.Sprintf("%.0f rules and 1", idle[1].X))
 }
 
-func (p *rulesPart) plots(b *bench, matching, sizes, fields []*measurement) {
+func (p *rulesPart) plots(b *bench, matching, sizes, fields, workers []*measurement) {
 	cost := func(m *measurement) float64 { return m.median(cpuOfRun) }
 	line := func(list []*measurement, y func(*measurement) float64) (points [][2]float64) {
 		for _, m := range list {
@@ -81,6 +88,7 @@ func (p *rulesPart) plots(b *bench, matching, sizes, fields []*measurement) {
 		b.report.plots = append(b.report.plots, &plot{part: "rules", file: file, title: title, x: x, y: y,
 			logX: logX, logY: logX, lines: []plotLine{{"wasmeval", points}}})
 	}
+	rate := func(m *measurement) float64 { return m.median(rateOfRun) }
 	byRules := line(matching, cost)
 	add("throughput-rules.svg", "Events a second for a core of the server, by rules on every event",
 		"rules", "events/s", true, line(matching, func(m *measurement) float64 { return 1e9 / cost(m) }))
@@ -92,6 +100,8 @@ func (p *rulesPart) plots(b *bench, matching, sizes, fields []*measurement) {
 	add("cost-size.svg", grows(bySize, "byte"), "bytes", "ns", true, bySize)
 	byFields := line(fields, cost)
 	add("cost-fields.svg", grows(byFields, "field"), "fields", "ns", false, byFields)
+	add("throughput-workers.svg", fmt.Sprintf("Events a second by workers, %d rules on each event", b.rules),
+		"workers", "events/s", false, line(workers, rate))
 }
 
 // grow measures one server with more and more rules.
@@ -105,11 +115,10 @@ func (p *rulesPart) grow(ctx context.Context, b *bench, what, match string, coun
 	var list []*measurement
 	have := 0
 	for _, n := range counts {
-		for ; have < n; have++ {
-			if err := s.push(ctx, ruleName(have), pairRule(have, match, seldom)); err != nil {
-				return nil, err
-			}
+		if err := pushRules(ctx, s, have, n, match); err != nil {
+			return nil, err
 		}
+		have = n
 		m, err := p.measure(ctx, b, s, fmt.Sprintf("%d %s", n, what), float64(n), benchEvents(postMost))
 		if err != nil {
 			return nil, err
@@ -117,6 +126,93 @@ func (p *rulesPart) grow(ctx context.Context, b *bench, what, match string, coun
 		list = append(list, m)
 	}
 	return list, nil
+}
+
+// pushRules uploads the rules from one number to another.
+func pushRules(ctx context.Context, s *benchServer, from, to int, match string) error {
+	for ; from < to; from++ {
+		if err := s.push(ctx, ruleName(from), pairRule(from, match, seldom)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// workers measures bursts on servers with more and more workers.
+func (p *rulesPart) workers(ctx context.Context, b *bench) ([]*measurement, error) {
+	var list []*measurement
+	for n := 1; n <= goruntime.NumCPU(); n *= 2 {
+		m := b.report.measured("rules", fmt.Sprintf("burst, %d rules, workers: %d", b.rules, n), 0)
+		m.X, m.silent = float64(n), true
+		if err := p.bursts(ctx, b, m, n); err != nil {
+			return nil, err
+		}
+		list = append(list, m)
+	}
+	return list, nil
+}
+
+// bursts measures one server: one burst to warm it up, then one for each run.
+func (p *rulesPart) bursts(ctx context.Context, b *bench, m *measurement, workers int) error {
+	s, err := startServer(ctx, "--shards", fmt.Sprint(workers))
+	if err != nil {
+		return err
+	}
+	defer s.kill()
+	if err := pushRules(ctx, s, 0, b.rules, "*"); err != nil {
+		return err
+	}
+	c, err := newHTTPLane(s.url, "/v1/events", benchEvents(postMost), nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	for i := range b.runs + 1 {
+		r, err := burst(ctx, s, c)
+		if err != nil {
+			return err
+		}
+		if i > 0 {
+			m.add(r)
+		}
+	}
+	return nil
+}
+
+// burstPosts is how many POSTs make a burst: it fits into the ring, and with many rules to evaluate
+// it takes much longer than to send it.
+const burstPosts = 16
+
+// burst sends as much as the ring takes, and measures until all of it is evaluated.
+func burst(ctx context.Context, s *benchServer, c lane) (*loadRun, error) {
+	before, err := s.settled(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	cpu, err := s.cpu()
+	if err != nil {
+		return nil, err
+	}
+	r, begun := &loadRun{latency: newHistogram()}, time.Now()
+	for range burstPosts {
+		n, err := c.send()
+		if err != nil {
+			return nil, err
+		}
+		r.Sent += uint64(n)
+	}
+	after, err := s.settled(ctx, before.Received+r.Sent)
+	if err != nil {
+		return nil, err
+	}
+	r.Seconds = time.Since(begun).Seconds()
+	used, err := s.cpu()
+	if err != nil {
+		return nil, err
+	}
+	r.account(before, after)
+	r.CPU = float64(used-cpu) / float64(max(r.Taken, 1))
+	return r, nil
 }
 
 // sizes measures events of more and more bytes.
@@ -193,8 +289,8 @@ func (p *rulesPart) measure(ctx context.Context, b *bench, s *benchServer, what 
 	return m, nil
 }
 
-// capacity is how many POSTs a second the server can evaluate, by how long some take one after the
-// other; not more than a core of the client's can send.
+// capacity is how many POSTs a second the server can evaluate, by bursts for some time; not more than
+// a core of the client's can send.
 func (p *rulesPart) capacity(ctx context.Context, s *benchServer, length time.Duration,
 	open func() (lane, error)) (float64, error) {
 	c, err := open()
@@ -202,22 +298,13 @@ func (p *rulesPart) capacity(ctx context.Context, s *benchServer, length time.Du
 		return 0, err
 	}
 	defer func() { _ = c.Close() }()
-	t, err := s.tally(ctx)
-	if err != nil {
-		return 0, err
-	}
-	sent := t.Received
-	begun, posts := time.Now(), 0
-	for posts < 3 || posts < 100 && time.Since(begun) < length {
-		n, err := c.send()
+	posts, seconds := 0, 0.0
+	for seconds < length.Seconds() {
+		r, err := burst(ctx, s, c)
 		if err != nil {
 			return 0, err
 		}
-		sent += uint64(n)
-		posts++
-		if _, err := s.settled(ctx, sent); err != nil {
-			return 0, err
-		}
+		posts, seconds = posts+burstPosts, seconds+r.Seconds
 	}
-	return float64(posts) / time.Since(begun).Seconds(), nil
+	return float64(posts) / seconds, nil
 }
