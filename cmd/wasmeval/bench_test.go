@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"net"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -110,8 +112,8 @@ func TestBenchAll(t *testing.T) {
 		}
 	}
 	// Of http, 3 loads at each of 2 rates, a lone one on 2 servers, 2 of lines; of rules, 3 counts, 2
-	// of those that do not match, 6 sizes, 7 numbers of fields; and so on.
-	wanted := map[string]int{"http": 10, "udp": 8, "rules": 18, "swap": 2,
+	// of those that do not match, 6 sizes, 7 numbers of fields, workers by powers of 2; and so on.
+	wanted := map[string]int{"http": 10, "udp": 8, "rules": 18 + bits.Len(uint(goruntime.NumCPU())), "swap": 2,
 		"bus": 6*len(queues) + 2*len(pollers) + 2 + len(queues) - 1 + 1}
 	for part, n := range wanted {
 		if parts[part] != n {
@@ -119,7 +121,7 @@ func TestBenchAll(t *testing.T) {
 		}
 	}
 	plots, err := filepath.Glob(filepath.Join(dir, "*.svg"))
-	if err != nil || len(plots) != 8 {
+	if err != nil || len(plots) != 9 {
 		t.Errorf("%d plots, %v", len(plots), err)
 	}
 	for _, name := range plots {
