@@ -99,17 +99,21 @@ func New(c Config) *API {
 	a := &API{c: c, ids: newRequestIDs(), stopping: make(chan struct{})}
 	a.routes = a.table()
 	r := chi.NewRouter()
+	direct := map[string]http.Handler{}
 	r.NotFound(a.notFound)
 	r.MethodNotAllowed(a.methodNotAllowed(r))
 	for i := range a.routes {
 		route := &a.routes[i]
 		h := c.Guard.Require(route.Role, a.checked(route))
 		r.Method(route.Method, route.Pattern, h)
+		if route.direct() {
+			direct[route.Pattern] = h
+		}
 		if route.Method == http.MethodGet && !route.endless() {
 			r.Method(http.MethodHead, route.Pattern, h)
 		}
 	}
-	a.Handler = a.identified(a.recovered(c.Guard.CheckHost(r)))
+	a.Handler = a.identified(a.recovered(c.Guard.CheckHost(straight(direct, r))))
 	return a
 }
 

@@ -97,6 +97,25 @@ func (a *API) table() []Route {
 // endless reports whether an answer has no end: a HEAD would wait for it.
 func (r *Route) endless() bool { return r.Pattern == tailPattern || r.Pattern == logsPattern }
 
+// direct reports whether a route is that of events, which come so often that they go past the router.
+func (r *Route) direct() bool {
+	return r.Method == http.MethodPost && r.Role == auth.Ingest && !strings.Contains(r.Pattern, "{")
+}
+
+// straight hands POSTs with one of these paths to its handler, and all else to the router, which makes
+// a copy of the request with a context of its own.
+func straight(direct map[string]http.Handler, router http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost && r.URL.RawPath == "" {
+			if h := direct[r.URL.Path]; h != nil {
+				h.ServeHTTP(w, r)
+				return
+			}
+		}
+		router.ServeHTTP(w, r)
+	})
+}
+
 func (a *API) notFound(w http.ResponseWriter, r *http.Request) {
 	problem.Write(w, r, http.StatusNotFound, "no_route",
 		"there is no such route; GET / lists them", nil)

@@ -69,7 +69,10 @@ func (in *Ingest) EvaluateRule(w http.ResponseWriter, r *http.Request, rule stri
 
 // timeout is how long the request may wait for verdicts.
 func (in *Ingest) timeout(r *http.Request) (time.Duration, error) {
-	text := r.URL.Query().Get("timeout")
+	text := ""
+	if r.URL.RawQuery != "" {
+		text = r.URL.Query().Get("timeout")
+	}
 	if text == "" {
 		text = r.Header.Get("Timeout")
 	}
@@ -119,9 +122,7 @@ func (b *batch) answer(w http.ResponseWriter, r *http.Request, reply Reply, time
 	for _, e := range b.errors {
 		reply.Skip(e.Index)
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), timeout)
-	defer cancel()
-	verdicts, err := reply.Wait(ctx)
+	verdicts, err := reply.Wait(r.Context(), timeout)
 	switch {
 	case err == nil:
 		b.results(w, verdicts)

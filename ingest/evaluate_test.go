@@ -50,8 +50,10 @@ func (r *fakeReply) Skip(index int) { r.skipped = append(r.skipped, index) }
 func (r *fakeReply) Close()         { r.closed++ }
 
 // Wait gives each event one verdict: its own text.
-func (r *fakeReply) Wait(ctx context.Context) ([]json.RawMessage, error) {
+func (r *fakeReply) Wait(ctx context.Context, timeout time.Duration) ([]json.RawMessage, error) {
 	if r.wait != nil {
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
 		if err := r.wait(ctx); err != nil {
 			return nil, err
 		}

@@ -46,8 +46,8 @@ type Reply interface {
 	ID() uint64     // the number to put into the records; not 0
 	Skip(index int) // the event with that index gets no verdict: it was not taken
 	// Wait returns, for each index, a JSON array of verdicts, or nil if it was skipped. It returns
-	// ctx's error if that ends first.
-	Wait(ctx context.Context) ([]json.RawMessage, error)
+	// ctx's error if that ends first, and context.DeadlineExceeded after the timeout.
+	Wait(ctx context.Context, timeout time.Duration) ([]json.RawMessage, error)
 	Close()
 }
 

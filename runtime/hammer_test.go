@@ -154,7 +154,7 @@ func (f *fixture) request(t *testing.T, p *bus.Producer, lane, i int) int {
 	if i%10 != 0 {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		if _, err := r.Wait(ctx); err != nil {
+		if _, err := r.Wait(ctx, time.Minute); err != nil {
 			t.Errorf("request %d: %v", i, err)
 		}
 	}

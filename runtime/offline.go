@@ -100,7 +100,7 @@ func (o *Offline) Replay(ctx context.Context, recs [][]byte) ([][]json.RawMessag
 		event.SetReply(rec, reply.ID())
 	}
 	o.Run(recs)
-	answers, err := reply.Wait(ctx)
+	answers, err := reply.Wait(ctx, time.Minute)
 	if err != nil {
 		return nil, err
 	}

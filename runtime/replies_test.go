@@ -66,7 +66,7 @@ func TestRequestOfDeletedRule(t *testing.T) {
 	f.ask(r)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	list, err := r.Wait(ctx)
+	list, err := r.Wait(ctx, time.Minute)
 	if err != nil || string(list[0]) != "[]" {
 		t.Errorf("the reply is %s, %v: expected no verdicts", list, err)
 	}

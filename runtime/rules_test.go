@@ -267,7 +267,7 @@ func TestReplies(t *testing.T) {
 			}
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		list, err := r.Wait(ctx)
+		list, err := r.Wait(ctx, time.Minute)
 		cancel()
 		r.Close()
 		if err != nil || list[1] != nil {
@@ -286,7 +286,7 @@ func TestReplies(t *testing.T) {
 	r, _ := f.OpenReply(1, "")
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := r.Wait(ctx); !errors.Is(err, context.Canceled) {
+	if _, err := r.Wait(ctx, time.Minute); !errors.Is(err, context.Canceled) {
 		t.Errorf("wait past the deadline: %v", err)
 	}
 	r.Close()

@@ -1,9 +1,7 @@
 package runtime
 
 import (
-	"bytes"
 	"encoding/binary"
-	"encoding/json"
 	"log/slog"
 	"slices"
 	"sync/atomic"
@@ -56,7 +54,7 @@ type pending struct {
 	row   uint16
 	index uint32
 	to    *Reply
-	list  []byte
+	list  []byte // a JSON array that lacks its end, or nil
 }
 
 const (
@@ -450,7 +448,9 @@ func (w *worker) send(s *ruleSet, v *verdict, row uint16, now int64) {
 		w.e.router.Route(string(v.rule.name), v.code, failed, w.line)
 	}
 	if to != nil {
-		if len(to.list) > 0 {
+		if to.list == nil {
+			to.list = append(make([]byte, 0, len(w.line)+2), '[')
+		} else {
 			to.list = append(to.list, ',')
 		}
 		to.list = append(to.list, w.line...)
@@ -472,7 +472,10 @@ func (w *worker) reply(row uint16) *pending {
 func (w *worker) answer() {
 	for i := range w.replies {
 		p := &w.replies[i]
-		p.to.set(p.index, json.RawMessage(bytes.Join([][]byte{{'['}, p.list, {']'}}, nil)))
+		if p.list == nil {
+			p.list = []byte{'['}
+		}
+		p.to.set(p.index, append(p.list, ']')) // the list is the reply's from here on
 	}
 	clear(w.replies)
 	w.replies = w.replies[:0]
