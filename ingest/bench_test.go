@@ -79,12 +79,12 @@ func TestReceiveAllocations(t *testing.T) {
 		{strings.Repeat("{}x", 100), 3}, // malformed
 	} {
 		r := w.unread()
-		n := copy(r.buf, c.text)
+		list := []packet{{data: []byte(c.text), segment: c.segment}}
 		if a := testing.AllocsPerRun(100, func() {
-			r.receive(n, c.segment, false)
+			r.receive(list)
 			w.discard()
 		}); a != 0 {
-			t.Errorf("%d bytes in datagrams of %d: %v allocations", n, c.segment, a)
+			t.Errorf("%d bytes in datagrams of %d: %v allocations", len(c.text), c.segment, a)
 		}
 	}
 }
@@ -164,11 +164,11 @@ func BenchmarkReceive(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			w := newWorld(b, Config{Fields: fields}, 2, 1<<20)
 			r := w.unread()
-			n := copy(r.buf, c.text)
-			b.SetBytes(int64(n))
+			list := []packet{{data: []byte(c.text), segment: c.segment}}
+			b.SetBytes(int64(len(c.text)))
 			b.ReportAllocs()
 			for b.Loop() {
-				r.receive(n, c.segment, false)
+				r.receive(list)
 				w.discard()
 			}
 			l := w.bus.Ledger().Sources[bus.SourceUDP]

@@ -47,6 +47,13 @@ type UDPStats struct {
 	BufferGot   int    // bytes, of the socket that got least
 }
 
+// packet is what the kernel hands over at once: one datagram, or several that it joined.
+type packet struct {
+	data    []byte
+	segment int  // bytes of each datagram, of which the last one may be shorter; 0: there is one
+	cut     bool // the datagram was larger than what is read of one
+}
+
 // reader is one socket, and the goroutine that reads it.
 type reader struct {
 	udp      *UDP
@@ -57,8 +64,7 @@ type reader struct {
 	collector
 	scan   *event.Scanner
 	env    event.Envelope
-	buf    []byte
-	oob    []byte
+	inbox  *inbox
 	lost   [bus.Reasons]int // in one receive
 	polled int64            // when it polled last, in nanoseconds since 1970-01-01 UTC
 
@@ -132,7 +138,9 @@ func (u *UDP) open(addr string, i, datagram int) (*reader, error) {
 	r := &reader{
 		udp: u, conn: conn.(*net.UDPConn), producer: u.in.config.Bus.NewProducer(bus.SourceUDP),
 		collector: newCollector(u.in), scan: scan,
-		buf: make([]byte, datagram), oob: make([]byte, controlBytes),
+	}
+	if r.inbox, err = newInbox(r.conn, datagram); err != nil {
+		return nil, errors.Join(err, conn.Close())
 	}
 	r.shard = i % u.in.config.Bus.Shards()
 	if !u.in.config.SeparateDatagrams {
@@ -186,10 +194,10 @@ func (u *UDP) Close() error {
 // run receives until the socket is closed.
 func (r *reader) run() {
 	for {
-		n, oobn, flags, _, err := r.conn.ReadMsgUDPAddrPort(r.buf, r.oob)
+		packets, err := r.inbox.wait()
 		switch {
 		case err == nil:
-			r.receive(n, segmentBytes(r.oob[:oobn]), cutOff(flags))
+			r.receive(packets)
 		case r.udp.closing.Load():
 			r.drain()
 			return
@@ -228,30 +236,26 @@ func (r *reader) setDeadline(t time.Time) {
 // datagrams leave nearly all to their bytes, and goes past its size by a datagram or two.
 func (r *reader) drain() {
 	for left := 2 * (bufferOf(r.conn) + datagramBytes); left > 0; {
-		n, oobn, flags, ok := receiveNow(r.conn, r.buf, r.oob)
-		if !ok {
+		packets := r.inbox.now()
+		if len(packets) == 0 {
 			return
 		}
-		r.receive(n, segmentBytes(r.oob[:oobn]), cutOff(flags))
-		left -= n + 1
+		r.receive(packets)
+		for i := range packets {
+			left -= len(packets[i].data) + 1
+		}
 	}
 }
 
-// receive takes n bytes, which are datagrams of segment bytes each, the last one perhaps shorter,
-// or one datagram if segment is 0.
-func (r *reader) receive(n, segment int, cut bool) {
+// receive takes what came at once.
+func (r *reader) receive(packets []packet) {
 	now := r.in.config.Now()
 	r.reset(now, r.shard)
-	if segment <= 0 || segment > n {
-		segment = n
+	datagrams, size := 0, 0
+	for i := range packets {
+		datagrams += r.packet(&packets[i])
+		size += len(packets[i].data)
 	}
-	count := 1
-	for data := r.buf[:n]; len(data) > segment; data = data[segment:] {
-		r.datagram(data[:segment], false)
-		count++
-	}
-	last := r.buf[(count-1)*segment : n]
-	r.datagram(last, cut)
 	for why, n := range r.lost {
 		if n > 0 {
 			r.producer.Lose(bus.Reason(why), n)
@@ -259,13 +263,24 @@ func (r *reader) receive(n, segment int, cut bool) {
 		}
 	}
 	r.submit(r.producer)
-	r.datagrams.Add(uint64(count))
-	r.bytes.Add(uint64(n))
+	r.datagrams.Add(uint64(datagrams))
+	r.bytes.Add(uint64(size))
 	if now-r.polled >= int64(pollEvery) || now < r.polled {
 		r.polled = now
 		r.poll()
 		r.setDeadline(time.Now().Add(pollEvery))
 	}
+}
+
+// packet collects the events of what the kernel joined, and returns how many datagrams that were.
+func (r *reader) packet(p *packet) (datagrams int) {
+	data := p.data
+	for datagrams = 1; p.segment > 0 && len(data) > p.segment; datagrams++ {
+		r.datagram(data[:p.segment], false)
+		data = data[p.segment:]
+	}
+	r.datagram(data, p.cut)
+	return datagrams
 }
 
 // datagram collects the events of one datagram. If it was cut off, so was its last event.

@@ -85,6 +85,94 @@ func kernelDrops(conn *net.UDPConn) (drops uint32, ok bool) {
 	return drops, ok
 }
 
+// inboxPackets is how many packets one receive takes at most: a call of the kernel takes as long as
+// to copy one or two of them.
+const inboxPackets = 16
+
+// mmsghdr is the kernel's struct mmsghdr.
+type mmsghdr struct {
+	unix.Msghdr
+	size uint32
+}
+
+// inbox receives packets from a socket, many at once. It belongs to one goroutine.
+type inbox struct {
+	raw     syscall.RawConn
+	try     func(fd uintptr) bool // receive
+	headers [inboxPackets]mmsghdr
+	buffers [inboxPackets]unix.Iovec
+	control [inboxPackets][controlBytes]byte
+	packets [inboxPackets]packet // those of the last receive
+	got     int
+	errno   syscall.Errno
+}
+
+// newInbox makes an inbox for packets of at most so many bytes, which it reserves for each.
+func newInbox(conn *net.UDPConn, size int) (*inbox, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	b := &inbox{raw: raw}
+	b.try = b.receive
+	for i := range b.headers {
+		iov, h := &b.buffers[i], &b.headers[i]
+		iov.Base = unsafe.SliceData(make([]byte, size))
+		iov.SetLen(size)
+		h.Iov, h.Control = iov, &b.control[i][0]
+		h.SetIovlen(1)
+	}
+	return b, nil
+}
+
+// wait waits until there is something to receive. The packets are valid until the next receive.
+func (b *inbox) wait() ([]packet, error) {
+	if err := b.raw.Read(b.try); err != nil {
+		return nil, err
+	}
+	if b.errno != 0 {
+		return nil, b.errno
+	}
+	return b.take(), nil
+}
+
+// now is wait for what is there already, also past the socket's deadline; nothing after an error.
+func (b *inbox) now() []packet {
+	b.got = 0
+	_ = b.raw.Control(func(fd uintptr) { b.try(fd) }) // fails for a socket that is closed
+	return b.take()
+}
+
+// receive receives without waiting, and reports whether there is no need to.
+func (b *inbox) receive(fd uintptr) bool {
+	for i := range b.headers {
+		b.headers[i].SetControllen(controlBytes)
+	}
+	for {
+		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&b.headers)),
+			inboxPackets, unix.MSG_DONTWAIT, 0, 0)
+		if b.got, b.errno = int(n), errno; errno != 0 {
+			b.got = 0
+		}
+		if errno != unix.EINTR {
+			return errno != unix.EAGAIN
+		}
+	}
+}
+
+// take returns the packets of the last receive.
+func (b *inbox) take() []packet {
+	for i := range b.got {
+		h := &b.headers[i]
+		b.packets[i] = packet{
+			data:    unsafe.Slice(b.buffers[i].Base, h.size),
+			segment: segmentBytes(b.control[i][:h.Controllen]),
+			cut:     h.Flags&unix.MSG_TRUNC != 0,
+		}
+	}
+	return b.packets[:b.got]
+}
+
 // segmentBytes is the size of the datagrams that were joined, or 0 if there is only one.
 func segmentBytes(oob []byte) int {
 	for len(oob) >= unix.SizeofCmsghdr {
@@ -98,22 +186,4 @@ func segmentBytes(oob []byte) int {
 		oob = rest
 	}
 	return 0
-}
-
-// cutOff reports whether a datagram was larger than the buffer, from the flags of its receive.
-func cutOff(flags int) bool { return flags&unix.MSG_TRUNC != 0 }
-
-// receiveNow receives what is there without waiting, also past the deadline.
-func receiveNow(conn *net.UDPConn, buf, oob []byte) (n, oobn, flags int, ok bool) {
-	control(conn, func(fd int) {
-		var err error
-		for {
-			n, oobn, flags, _, err = unix.Recvmsg(fd, buf, oob, unix.MSG_DONTWAIT)
-			if err != unix.EINTR {
-				break
-			}
-		}
-		ok = err == nil
-	})
-	return n, oobn, flags, ok
 }

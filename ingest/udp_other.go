@@ -9,8 +9,7 @@ import (
 
 // Other systems get one plain socket: no joined datagrams, no count of what the kernel dropped.
 const (
-	manySockets  = false
-	controlBytes = 0
+	manySockets = false
 )
 
 func shareAddress(*net.UDPConn) {}
@@ -25,8 +24,21 @@ func bufferOf(*net.UDPConn) int { return 0 }
 
 func kernelDrops(*net.UDPConn) (uint32, bool) { return 0, false }
 
-func segmentBytes([]byte) int { return 0 }
+// inbox receives datagrams from a socket, one at a time. It belongs to one goroutine.
+type inbox struct {
+	conn    *net.UDPConn
+	buffer  []byte
+	packets [1]packet
+}
 
-func cutOff(int) bool { return false }
+func newInbox(conn *net.UDPConn, size int) (*inbox, error) {
+	return &inbox{conn: conn, buffer: make([]byte, size)}, nil
+}
 
-func receiveNow(*net.UDPConn, []byte, []byte) (n, oobn, flags int, ok bool) { return }
+func (b *inbox) wait() ([]packet, error) {
+	n, _, err := b.conn.ReadFromUDPAddrPort(b.buffer)
+	b.packets[0].data = b.buffer[:n]
+	return b.packets[:], err
+}
+
+func (b *inbox) now() []packet { return nil }

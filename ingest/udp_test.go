@@ -279,7 +279,7 @@ func (w *world) unread() *reader {
 	}
 	return &reader{
 		udp: &UDP{in: w.in}, producer: w.bus.NewProducer(bus.SourceUDP), collector: newCollector(w.in),
-		scan: scan, buf: make([]byte, datagramBytes),
+		scan:   scan,
 		polled: noon, // so that it does not ask a socket for drops
 	}
 }
@@ -310,7 +310,7 @@ func TestReceive(t *testing.T) {
 	} {
 		w := newWorld(t, Config{}, 2, smallRing)
 		r := w.unread()
-		r.receive(copy(r.buf, c.text), c.segment, c.cut)
+		r.receive([]packet{{[]byte(c.text), c.segment, c.cut}})
 		indexes := []int{}
 		for _, e := range w.drain() {
 			indexes = append(indexes, e.index)
@@ -325,4 +325,28 @@ func TestReceive(t *testing.T) {
 		}
 		w.expectLedger(bus.SourceUDP, itemsOf(c.items).ledger(t))
 	}
+}
+
+// Packets that come at once are taken together, in their order, each with its own datagrams.
+func TestReceiveMany(t *testing.T) {
+	w := newWorld(t, Config{}, 1, smallRing)
+	r := w.unread()
+	r.receive([]packet{
+		{data: []byte("{\"n\":0}\n{\"n\":1}")},
+		{data: []byte(`{"n":2}{"n":3}{}`), segment: 7},
+		{data: []byte(`{"n":4}{"`), cut: true},
+		{data: []byte(`x`)},
+		{data: []byte(`{"n":5}`)},
+	})
+	text := ""
+	for _, e := range w.drain() {
+		text += e.json + " "
+	}
+	if want := `{"n":0} {"n":1} {"n":2} {"n":3} {} {"n":5} `; text != want {
+		t.Errorf("received %s, expected %s", text, want)
+	}
+	if n, size := r.datagrams.Load(), r.bytes.Load(); n != 7 || size != 15+16+9+1+7 {
+		t.Errorf("%d datagrams of %d bytes", n, size)
+	}
+	w.expectLedger(bus.SourceUDP, itemsOf("ok ok ok ok ok truncated malformed ok").ledger(t))
 }
