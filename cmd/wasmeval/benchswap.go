@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -46,38 +47,55 @@ func (p *swapPart) run(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// pair measures without and with swaps, and returns how many swaps a second there were.
+// pair measures without and with swaps by turns, and returns how many swaps a second there were.
 func (p *swapPart) pair(ctx context.Context, b *bench, s *benchServer, l *benchLoad,
-	quiet, swapping *measurement) (float64, error) {
+	quiet, swapping *measurement) (rate float64, err error) {
 	for version := range 2 {
 		if err := s.push(ctx, swapRule, ruleOf(version, "*")); err != nil {
 			return 0, err
 		}
 	}
 	open := func() (lane, error) { return newHTTPLane(s.url, "/v1/evaluate", benchEvents(1), nil) }
-	r, err := b.against(ctx, s, l, open)
-	if err != nil {
+	calm := &contender{server: s, load: l, open: open}
+	moved := &contender{server: s, load: l, open: open}
+	defer func() { err = errors.Join(err, calm.close(), moved.close()) }()
+	if err := errors.Join(b.warm(ctx, calm), b.warm(ctx, moved)); err != nil {
 		return 0, err
 	}
-	quiet.add(r)
-	swapper := &swapLane{ctx: ctx, s: s}
-	swaps := &benchLoad{rate: p.rate, batch: 1, workers: 1}
+	swaps := &loadRun{}
+	for range turns {
+		if err := calm.measure(ctx, b.length/turns); err != nil {
+			return 0, err
+		}
+		if err := p.swapWhile(ctx, s, moved, swaps, b.length/turns); err != nil {
+			return 0, err
+		}
+	}
+	quiet.add(calm.run)
+	swapping.add(moved.run)
+	return swaps.rate(), nil
+}
+
+// swapWhile measures while another version is activated again and again, and adds what was swapped.
+func (p *swapPart) swapWhile(ctx context.Context, s *benchServer, c *contender, swaps *loadRun,
+	length time.Duration) error {
 	type result struct {
 		r   *loadRun
 		err error
 	}
 	done := make(chan result, 1)
 	go func() {
-		r, err := swaps.drive(ctx, []lane{swapper}, b.warmUp+b.length)
+		l := &benchLoad{rate: p.rate, batch: 1, workers: 1}
+		r, err := l.drive(ctx, []lane{&swapLane{ctx: ctx, s: s}}, length)
 		done <- result{r, err}
 	}()
-	r, err = b.against(ctx, s, l, open)
+	err := c.measure(ctx, length)
 	made := <-done
 	if err = errors.Join(err, made.err); err != nil {
-		return 0, err
+		return err
 	}
-	swapping.add(r)
-	return made.r.rate(), nil
+	swaps.add(made.r)
+	return nil
 }
 
 // swapLane activates one version after the other.
