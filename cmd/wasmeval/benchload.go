@@ -191,30 +191,39 @@ func (b *bench) warm(ctx context.Context, c *contender) error {
 
 // measure offers the load for a time and adds what it measures to the run.
 func (c *contender) measure(ctx context.Context, length time.Duration) error {
-	before, err := c.server.settled(ctx, 0)
-	if err != nil {
-		return err
+	r, err := c.server.measured(ctx, func() (*loadRun, error) { return c.load.drive(ctx, c.lanes, length) })
+	if err == nil {
+		c.run.add(r)
 	}
-	cpu, err := c.server.cpu()
+	return err
+}
+
+// measured adds to what a load measured what the server counted of it, and its CPU time, until all of
+// it is evaluated.
+func (s *benchServer) measured(ctx context.Context, load func() (*loadRun, error)) (*loadRun, error) {
+	before, err := s.settled(ctx, 0)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	r, err := c.load.drive(ctx, c.lanes, length)
+	cpu, err := s.cpu()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	after, err := c.server.settled(ctx, before.Received+r.Sent)
+	r, err := load()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	used, err := c.server.cpu()
+	after, err := s.settled(ctx, before.Received+r.Sent)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	used, err := s.cpu()
+	if err != nil {
+		return nil, err
 	}
 	r.account(before, after)
 	r.CPU = float64(used-cpu) / float64(max(r.Taken, 1))
-	c.run.add(r)
-	return nil
+	return r, nil
 }
 
 func (c *contender) close() (err error) {

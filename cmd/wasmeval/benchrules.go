@@ -185,33 +185,23 @@ const burstPosts = 16
 
 // burst sends as much as the ring takes, and measures until all of it is evaluated.
 func burst(ctx context.Context, s *benchServer, c lane) (*loadRun, error) {
-	before, err := s.settled(ctx, 0)
-	if err != nil {
-		return nil, err
-	}
-	cpu, err := s.cpu()
-	if err != nil {
-		return nil, err
-	}
-	r, begun := &loadRun{latency: newHistogram()}, time.Now()
-	for range burstPosts {
-		n, err := c.send()
-		if err != nil {
-			return nil, err
+	var begun time.Time
+	r, err := s.measured(ctx, func() (*loadRun, error) {
+		r := &loadRun{latency: newHistogram()}
+		begun = time.Now()
+		for range burstPosts {
+			n, err := c.send()
+			if err != nil {
+				return nil, err
+			}
+			r.Sent += uint64(n)
 		}
-		r.Sent += uint64(n)
-	}
-	after, err := s.settled(ctx, before.Received+r.Sent)
+		return r, nil
+	})
 	if err != nil {
 		return nil, err
 	}
 	r.Seconds = time.Since(begun).Seconds()
-	used, err := s.cpu()
-	if err != nil {
-		return nil, err
-	}
-	r.account(before, after)
-	r.CPU = float64(used-cpu) / float64(max(r.Taken, 1))
 	return r, nil
 }
 
