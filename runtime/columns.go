@@ -364,6 +364,9 @@ func (t *table) choose(events []event.View, rows []uint16) {
 	if s.of == unsafe.SliceData(rows) && len(s.rows) == len(rows) || slices.Equal(s.rows, rows) {
 		return
 	}
+	if s.shown > 0 {
+		clear(t.window.bytes[:s.shown]) // a guest must not find there what its match does not name
+	}
 	s.of = unsafe.SliceData(rows)
 	s.rows = append(s.rows[:0], rows...)
 	s.shown, s.times = noWindow, s.own[:0]

@@ -35,6 +35,7 @@ type instance struct {
 	stack  [2]uint64
 	place  uint32 // what wasmeval_input gave last
 	placed uint32 // and how many bytes that has
+	copies bool   // the host could not show it columns, so they are copied
 
 	// Of the run that is going on:
 	budget  uint64
@@ -272,14 +273,18 @@ func (in *instance) run(t *table, events []event.View, rows []uint16, cols []*co
 // give writes the table's batch into the guest's place, and returns the offset of the verdicts and how many
 // values were of another type. The columns are shown to the guest where that can be, else copied.
 func (in *instance) give(t *table, cols []*column, which []uint32) (verdicts, wrong int, err error) {
-	if !in.prog.cramped.Load() && t.shows(cols, which) {
+	if !in.copies && !in.prog.cramped.Load() && t.shows(cols, which) {
 		verdicts, wrong, err = in.giveShown(t, cols, which)
 		if err == nil {
 			return verdicts, wrong, nil
 		}
-		in.prog.cramped.Store(true) // so it is not asked again
 		if fault := (*VerdictError)(nil); errors.As(err, &fault) {
 			return 0, 0, err
+		}
+	}
+	if in.copies || in.prog.cramped.Load() {
+		if err := in.memory.hide(); err != nil { // others can use its place in the count
+			return 0, 0, &VerdictError{Kind: FaultInstantiate, Message: err.Error()}
 		}
 	}
 	b, err := in.input(t.batchSize(cols, which))
@@ -296,15 +301,18 @@ func (in *instance) giveShown(t *table, cols []*column, which []uint32) (verdict
 	least := verdictsEnd(len(which), t.mostRows) + osPage
 	b, err := in.input(least + osPage + len(t.window.bytes))
 	if err != nil {
+		in.prog.cramped.Store(true) // so nobody asks it again
 		return 0, 0, err
 	}
 	at := pageUp(int(in.place) + least)
 	if err := in.memory.show(t.window, at); err != nil {
+		in.copies = true
 		return 0, 0, err
 	}
 	from := at - int(in.place)
 	if !t.seen(b, from, which) {
 		if err := in.memory.clean(); err != nil {
+			in.copies = true
 			return 0, 0, err
 		}
 	}

@@ -17,6 +17,8 @@ type guestMemory struct {
 	memoryState
 }
 
+const noHugePages = unix.MADV_NOHUGEPAGE
+
 // newGuestMemory reserves a memory for an instance. The bytes are zero.
 func newGuestMemory(s memoryState) (*guestMemory, error) {
 	region, err := unix.Mmap(-1, 0, int(max(s.most, wasmPage)), unix.PROT_READ|unix.PROT_WRITE,
@@ -26,7 +28,7 @@ func newGuestMemory(s memoryState) (*guestMemory, error) {
 	}
 	// A huge page for each touched byte would be 2 MiB for a rule that needs 64 KiB. Kernels without
 	// huge pages refuse this, and need it not.
-	_ = unix.Madvise(region, unix.MADV_NOHUGEPAGE)
+	_ = unix.Madvise(region, noHugePages)
 	return &guestMemory{region: region, memoryState: s}, nil
 }
 

@@ -3,6 +3,7 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"os"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +18,9 @@ type window struct {
 
 // newWindow makes a window of that many bytes, rounded up to whole pages.
 func newWindow(size int) (*window, error) {
+	if os.Getpagesize() != osPage {
+		return nil, fmt.Errorf("pages have %d bytes: expected %d", os.Getpagesize(), osPage)
+	}
 	size = pageUp(size)
 	fd, err := memoryFile("wasmeval-window", size)
 	if err != nil {
@@ -43,7 +47,7 @@ func (w *window) close() {
 }
 
 // mostShown is how many memories show a window at once: each takes up to four of the mappings of which
-// Linux gives a process 65,530 if nobody said otherwise.
+// Linux gives a process 65,530 if nobody said otherwise, and two when it shows none.
 const mostShown = 8_000
 
 var shownNow atomic.Int64
@@ -85,6 +89,10 @@ func (m *guestMemory) hide() error {
 	}
 	if at < end {
 		if err := m.mapAt(at, end-at, -1, 0, unix.MAP_ANON); err != nil {
+			return err
+		}
+		// Else it would differ from what is around it, and stay a mapping of its own for good.
+		if err := unix.Madvise(m.region[at:end], noHugePages); err != nil && !errors.Is(err, unix.EINVAL) {
 			return err
 		}
 	}

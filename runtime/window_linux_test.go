@@ -2,15 +2,20 @@ package runtime
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"os"
+	"slices"
 	"testing"
 
+	"wasmeval/bus"
 	"wasmeval/internal/event"
 )
 
 // A memory that shows a window has the window's bytes there and nowhere else, whatever is written over
 // them, and its own again once the window is hidden: those of its image, and zeros after that.
 func TestShowAndHide(t *testing.T) {
-	const size, imaged = 40 * osPage, 32 * osPage
+	const size, imaged = 64 * osPage, 32 * osPage
 	m, err := newGuestMemory(memoryState{in: &instance{}, declared: size, most: size})
 	if err != nil {
 		t.Fatal(err)
@@ -69,6 +74,26 @@ func TestShowAndHide(t *testing.T) {
 	if err := m.hide(); err != nil || !bytes.Equal(guest, own) {
 		t.Errorf("hidden late: not what the memory had before, %v", err)
 	}
+	// However often it is shown and hidden, the memory takes no more mappings for it.
+	mappings := func() int {
+		text, err := os.ReadFile("/proc/self/maps")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bytes.Count(text, []byte{'\n'})
+	}
+	for _, from := range []int{0, imaged - osPage, imaged} {
+		begun := mappings()
+		for at := from; at <= size-len(columns); at += len(columns) + osPage {
+			if err := errors.Join(m.show(w, at), m.hide()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// Those of the test's own heap and threads come and go.
+		if n := mappings() - begun; n > 3 {
+			t.Errorf("%d more mappings after windows from %d on", n, from)
+		}
+	}
 	if m.show(w, 1) == nil || m.show(w, size-osPage) == nil {
 		t.Error("shown where there is no memory for it")
 	}
@@ -83,6 +108,61 @@ func TestShowAndHide(t *testing.T) {
 	}
 	if m.Free(); shownNow.Load() != before {
 		t.Errorf("%d shown, expected %d", shownNow.Load(), before)
+	}
+}
+
+// A window has nothing of the selection before, whether the next one comes there or not.
+func TestWindowIsCleared(t *testing.T) {
+	w, err := newWindow(2 * osPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.close()
+	tab := table{window: w, mostRows: 300}
+	events := make([]event.View, 300)
+	for i := range events {
+		events[i].Arrival = -1
+	}
+	for _, n := range []int{300, 100, 1, 200, 2} {
+		tab.reset(0, n)
+		tab.choose(events, make([]uint16, n))
+		shown := 0
+		if n >= windowRows {
+			shown = 8 * n
+		}
+		want := append(bytes.Repeat([]byte{255}, shown), make([]byte, 2*osPage-shown)...)
+		if !bytes.Equal(w.bytes, want) {
+			t.Errorf("%d rows: the window has something else than their times", n)
+		}
+	}
+}
+
+// One instance that cannot be shown columns is not all of its program's, and gives way to others.
+func TestTooManyShown(t *testing.T) {
+	ctx := context.Background()
+	o, err := OpenOffline(ctx, Config{Limits: DefaultLimits()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	run := func(name string) *instance {
+		if _, err := o.Put(ctx, RuleName(name), module(t, "odd"), PutOptions{Activate: true}); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // at first a rule gets its events one by one
+			o.Run(records(t, slices.Repeat([]bus.Record{{Body: []byte(`{"n":1}`)}}, windowRows)))
+		}
+		i := o.set.Load().byName[name]
+		return o.set.Load().rules[i].instances[0]
+	}
+	a := run("a")
+	before := shownNow.Load()
+	shownNow.Store(mostShown)
+	b := run("b")
+	shownNow.Store(before)
+	c := run("c")
+	if a.memory.shown == nil || b.memory.shown != nil || c.memory.shown == nil {
+		t.Errorf("shown: %v, %v, %v", a.memory.shown != nil, b.memory.shown != nil, c.memory.shown != nil)
 	}
 }
 
