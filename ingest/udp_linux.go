@@ -85,8 +85,8 @@ func kernelDrops(conn *net.UDPConn) (drops uint32, ok bool) {
 	return drops, ok
 }
 
-// inboxPackets is how many packets one receive takes at most: a call of the kernel takes as long as
-// to copy one or two of them.
+// inboxPackets is how many packets one receive takes at most. With 16 an event costs 2.4 µs as fast as
+// one sender can send them, with one 2.7 (wasmeval bench udp).
 const inboxPackets = 16
 
 // mmsghdr is the kernel's struct mmsghdr.

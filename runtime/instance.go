@@ -273,7 +273,7 @@ func (in *instance) run(t *table, events []event.View, rows []uint16, cols []*co
 // give writes the table's batch into the guest's place, and returns the offset of the verdicts and how many
 // values were of another type. The columns are shown to the guest where that can be, else copied.
 func (in *instance) give(t *table, cols []*column, which []uint32) (verdicts, wrong int, err error) {
-	if !in.copies && !in.prog.cramped.Load() && t.shows(cols, which) {
+	if !in.wantsCopies() && t.shows(cols, which) {
 		verdicts, wrong, err = in.giveShown(t, cols, which)
 		if err == nil {
 			return verdicts, wrong, nil
@@ -282,7 +282,7 @@ func (in *instance) give(t *table, cols []*column, which []uint32) (verdicts, wr
 			return 0, 0, err
 		}
 	}
-	if in.copies || in.prog.cramped.Load() {
+	if in.wantsCopies() {
 		if err := in.memory.hide(); err != nil { // others can use its place in the count
 			return 0, 0, &VerdictError{Kind: FaultInstantiate, Message: err.Error()}
 		}
@@ -294,6 +294,9 @@ func (in *instance) give(t *table, cols []*column, which []uint32) (verdicts, wr
 	verdicts, wrong = t.writeBatch(b, which, cols)
 	return verdicts, wrong, nil
 }
+
+// wantsCopies reports whether the instance is not to be shown columns.
+func (in *instance) wantsCopies() bool { return in.copies || in.prog.cramped.Load() }
 
 // giveShown is give with the columns in the window, which begins with a page in the guest's place: far
 // enough from its beginning that neither the verdicts nor small batches, which are copied, come there.

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"unsafe"
 
@@ -17,8 +18,6 @@ type guestMemory struct {
 	memoryState
 }
 
-const noHugePages = unix.MADV_NOHUGEPAGE
-
 // newGuestMemory reserves a memory for an instance. The bytes are zero.
 func newGuestMemory(s memoryState) (*guestMemory, error) {
 	region, err := unix.Mmap(-1, 0, int(max(s.most, wasmPage)), unix.PROT_READ|unix.PROT_WRITE,
@@ -26,10 +25,18 @@ func newGuestMemory(s memoryState) (*guestMemory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot reserve %d bytes for a rule's memory: %w", s.most, err)
 	}
-	// A huge page for each touched byte would be 2 MiB for a rule that needs 64 KiB. Kernels without
-	// huge pages refuse this, and need it not.
-	_ = unix.Madvise(region, noHugePages)
+	_ = smallPages(region) // it works without, with more memory
 	return &guestMemory{region: region, memoryState: s}, nil
+}
+
+// smallPages keeps the kernel from huge pages: one for each touched byte would be 2 MiB for a rule that
+// needs 64 KiB. Kernels without huge pages refuse this, and need it not. All of a memory that is no file's
+// must have it, since mappings that differ in it stay apart for good.
+func smallPages(b []byte) error {
+	if err := unix.Madvise(b, unix.MADV_NOHUGEPAGE); err != nil && !errors.Is(err, unix.EINVAL) {
+		return err
+	}
+	return nil
 }
 
 // Reallocate makes the memory size bytes large, or returns nil if it may not be so large. It

@@ -91,8 +91,7 @@ func (m *guestMemory) hide() error {
 		if err := m.mapAt(at, end-at, -1, 0, unix.MAP_ANON); err != nil {
 			return err
 		}
-		// Else it would differ from what is around it, and stay a mapping of its own for good.
-		if err := unix.Madvise(m.region[at:end], noHugePages); err != nil && !errors.Is(err, unix.EINVAL) {
+		if err := smallPages(m.region[at:end]); err != nil {
 			return err
 		}
 	}

@@ -171,15 +171,13 @@ func (p *httpPart) compare(ctx context.Context, b *bench, floor, s *benchServer,
 		if l.what == loneVerdict { // the one lane is all that adds to seen
 			see = func(body []byte) { record(seen, verdictTime(body)) }
 		}
-		list = append(list, &contender{server: to, load: &l.benchLoad, open: func() (lane, error) {
+		m := b.report.measured("http", l.what, l.rate*float64(l.batch))
+		list = append(list, &contender{server: to, load: &l.benchLoad, into: m, open: func() (lane, error) {
 			return newHTTPLane(to.url, l.path, benchEvents(l.batch), see)
 		}})
 	}
 	if err := b.byTurns(ctx, list); err != nil {
 		return err
-	}
-	for i, c := range list {
-		b.report.measured("http", loads[i].what, loads[i].rate*float64(loads[i].batch)).add(c.run)
 	}
 	if seen.TotalCount() > 0 {
 		w := &loadRun{}

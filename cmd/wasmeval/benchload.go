@@ -128,6 +128,7 @@ type contender struct {
 	server *benchServer
 	load   *benchLoad
 	open   func() (lane, error)
+	into   *measurement // that byTurns adds the run to
 
 	lanes []lane
 	run   *loadRun
@@ -167,6 +168,9 @@ func (b *bench) byTurns(ctx context.Context, list []*contender) (err error) {
 				return err
 			}
 		}
+	}
+	for _, c := range list {
+		c.into.add(c.run)
 	}
 	return nil
 }

@@ -129,19 +129,13 @@ func (p *udpPart) compare(ctx context.Context, b *bench, loads []udpLoad) error 
 		if err != nil {
 			return err
 		}
-		list = append(list, &contender{server: s, load: &l.benchLoad, open: func() (lane, error) {
+		m := b.report.measured("udp", l.what, l.rate*float64(l.batch))
+		m.silent = true
+		list = append(list, &contender{server: s, load: &l.benchLoad, into: m, open: func() (lane, error) {
 			return newUDPLane(s.udp, l.batch, l.segment)
 		}})
 	}
-	if err := b.byTurns(ctx, list); err != nil {
-		return err
-	}
-	for i, c := range list {
-		m := b.report.measured("udp", loads[i].what, loads[i].rate*float64(loads[i].batch))
-		m.silent = true
-		m.add(c.run)
-	}
-	return nil
+	return b.byTurns(ctx, list)
 }
 
 // start starts the server that a load is for.
