@@ -113,7 +113,7 @@ func New(c Config) *API {
 			r.Method(http.MethodHead, route.Pattern, h)
 		}
 	}
-	a.Handler = a.identified(a.recovered(c.Guard.CheckHost(straight(direct, r))))
+	a.Handler = a.identified(a.recovered(c.Guard.CheckHost(straight(direct, notKept(r)))))
 	return a
 }
 

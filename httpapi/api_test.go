@@ -303,6 +303,24 @@ func TestHeadersOfAll(t *testing.T) {
 	}
 }
 
+// Answers to events go without headers that mean nothing for them; their problems have them.
+func TestHeadersOfEvents(t *testing.T) {
+	s := newStand(t, near, nil)
+	for token, kept := range map[string]bool{"": false, "Bearer unknown": true} {
+		header := map[string]string{}
+		if token != "" {
+			header["Authorization"] = token
+		}
+		w := s.send(auth.None, request{method: "POST", path: "/v1/events", body: "{}", header: header})
+		h := w.Header()
+		if (w.Code == http.StatusUnauthorized) != kept || h.Get(requestIDHeader) == "" ||
+			(h.Get("Cache-Control") == "no-store") != kept ||
+			(h.Get("X-Content-Type-Options") == "nosniff") != kept {
+			t.Errorf("%q: %d with %v", token, w.Code, h)
+		}
+	}
+}
+
 func TestServerHasEveryTimeout(t *testing.T) {
 	s := NewServer(http.NotFoundHandler())
 	if s.ReadHeaderTimeout <= 0 || s.ReadTimeout <= s.ReadHeaderTimeout ||

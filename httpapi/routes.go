@@ -103,7 +103,9 @@ func (r *Route) direct() bool {
 }
 
 // straight hands POSTs with one of these paths to its handler, and all else to the router, which makes
-// a copy of the request with a context of its own.
+// a copy of the request with a context of its own. Answers of the former go without the headers of
+// the latter: no cache keeps an answer to a POST that does not say how long it is fresh (RFC 9110,
+// 9.3.3), and no page runs one as a script.
 func straight(direct map[string]http.Handler, router http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost && r.URL.RawPath == "" {

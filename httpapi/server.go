@@ -80,15 +80,20 @@ func (ids *requestIDs) of(r *http.Request) string {
 	return id
 }
 
-// Values of headers, so that no request makes them anew; the keys that they go with are canonical.
-var noSniff, noStore = []string{"nosniff"}, []string{"no-store"}
-
-// identified gives each answer the headers that all have.
+// identified gives each answer the id of its request.
 func (a *API) identified(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header()[requestIDHeader] = []string{a.ids.of(r)} // its key is canonical
+		next.ServeHTTP(w, r)
+	})
+}
+
+// notKept gives answers the headers that keep them out of caches, and browsers from guessing their type.
+func notKept(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h[requestIDHeader] = []string{a.ids.of(r)}
-		h["X-Content-Type-Options"], h["Cache-Control"] = noSniff, noStore
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Cache-Control", "no-store")
 		next.ServeHTTP(w, r)
 	})
 }

@@ -225,11 +225,11 @@ func (s *server) listen() error {
 	s.http = httpapi.NewServer(api)
 	s.http.RegisterOnShutdown(api.EndStreams)
 	go func() {
-		var err error
+		lis, err := httpapi.LazyDeadlines(s.lis), error(nil)
 		if l.TLSCert != "" {
-			err = s.http.ServeTLS(s.lis, l.TLSCert, l.TLSKey)
+			err = s.http.ServeTLS(lis, l.TLSCert, l.TLSKey)
 		} else {
-			err = s.http.Serve(s.lis)
+			err = s.http.Serve(lis)
 		}
 		if !errors.Is(err, http.ErrServerClosed) {
 			s.failed <- err
