@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
-	goruntime "runtime"
 	"sync/atomic"
 )
 
@@ -337,24 +336,12 @@ func (r *Ring) Release() {
 	r.pending = 0
 }
 
-const (
-	// Spinning is short: with few cores a longer spin takes the core of the producer that it waits
-	// for. A yield lets that producer run; after a few the consumer parks.
-	waitSpins  = 30
-	waitYields = 4
-)
-
 // Wait returns true when Next has something to return, and false when the ring is closed and
-// drained. It spins briefly, yields, then parks, and uses no CPU while parked. Only the consumer
-// may call it.
+// drained. Between these it parks and uses no CPU: a consumer that spins or yields first takes the core
+// that producers want. Only the consumer may call it.
 func (r *Ring) Wait() bool {
-	for i := range waitSpins + waitYields {
-		if r.ready() {
-			return true
-		}
-		if i >= waitSpins {
-			goruntime.Gosched()
-		}
+	if r.ready() {
+		return true
 	}
 	for {
 		// The flag goes up before the last look at the ring, and a producer publishes before it
