@@ -169,6 +169,7 @@ func TestBenchRefuses(t *testing.T) {
 		"http --rule none":             `cannot read module "none"`,
 		"udp --rule cli_test.go":       "no WebAssembly module",
 		"start --rules-dir /nonesuch/": "give --rules-dir",
+		"all --rules-dir /nonesuch/":   "give --rules-dir", // and at once
 	} {
 		code, _, errs := verb(t, "", append([]string{"bench"}, strings.Fields(args)...)...)
 		if code != 1 || !strings.Contains(errs, want) {

@@ -10,7 +10,10 @@ import (
 )
 
 // startPart measures how a server with many rules starts, and what it takes when idle.
-type startPart struct{ dir string }
+type startPart struct {
+	dir   string
+	kinds [][]byte // the modules
+}
 
 func (p *startPart) flags(cmd *cobra.Command) {
 	cmd.Long = `Uploads rules of four kinds, ends the server and starts it again: how long until it is
@@ -18,31 +21,27 @@ ready, how much memory it has resident then, and how much CPU time it takes with
 	cmd.Flags().StringVar(&p.dir, "rules-dir", p.dir, "folder with the example rules")
 }
 
-// kinds are the modules: in Go, two in C, and one without any library.
-func (p *startPart) kinds() ([][]byte, error) {
-	kinds := [][]byte{ruleOf(0, "*")}
+// check reads the modules: in Go, two in C, and one without any library.
+func (p *startPart) check() error {
+	p.kinds = [][]byte{ruleOf(0, "*")}
 	for _, r := range demoRules {
 		code, err := moduleOr(filepath.Join(p.dir, r.file))
 		if err != nil {
-			return nil, fmt.Errorf("%w: give --rules-dir", err)
+			return fmt.Errorf("%w: give --rules-dir", err)
 		}
-		kinds = append(kinds, code)
+		p.kinds = append(p.kinds, code)
 	}
-	return kinds, nil
+	return nil
 }
 
 func (p *startPart) run(ctx context.Context, b *bench) error {
-	kinds, err := p.kinds()
-	if err != nil {
-		return err
-	}
 	s, err := startServer(ctx)
 	if err != nil {
 		return err
 	}
 	defer s.kill()
 	for i := range b.rules {
-		if err := s.push(ctx, ruleName(i), kinds[i%len(kinds)]); err != nil {
+		if err := s.push(ctx, ruleName(i), p.kinds[i%len(p.kinds)]); err != nil {
 			return err
 		}
 	}
