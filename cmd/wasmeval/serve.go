@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	goruntime "runtime"
+	"runtime/debug"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -124,6 +125,7 @@ func start(ctx context.Context, c *Config, out io.Writer) (s *server, err error)
 	if s.ingest, err = s.newIngest(); err != nil {
 		return s, err
 	}
+	debug.FreeOSMemory() // what loading rules leaves behind: 100 MiB of 260 with 1,000 rules
 	if err := s.listen(); err != nil {
 		return s, err
 	}
