@@ -320,9 +320,11 @@ func (p *busPart) run(ctx context.Context, b *bench) error {
 	rates := []float64{lightLoad, 100_000, holds, beyond}
 	// Many short ones: what disturbs one of them is no figure then.
 	short := b.length / shortRuns
-	for range shortRuns * b.runs {
+	for i := range shortRuns * b.runs {
+		first := i % len(queues) // each in turn, as what went before leaves threads and pages behind
+		turn := slices.Concat(queues[first:], queues[:first])
 		for _, rate := range rates {
-			if err := p.each(ctx, b, queues, &busLoad{rate, 1, short}); err != nil {
+			if err := p.each(ctx, b, turn, &busLoad{rate, 1, short}); err != nil {
 				return err
 			}
 		}
