@@ -13,7 +13,7 @@ func FuzzConfig(f *testing.F) {
 	for _, seed := range []string{
 		"", "{}", "data_dir: ./d\n", "bus: {shards: 2, ring_bytes: 64KiB}\nevents: {event_bytes: 1KiB}\n",
 		"listen:\n  http: ${ADDR:127.0.0.1:0}\n", "routes:\n- rules: [a*]\n  sinks: [s]\nsinks:\n- name: s\n  type: stdout\n",
-		"a: &a [1]\nb: *a\n", "? [x]\n: y\n", "---\na: 1\n---\nb: 2\n", "\xff\xfe", "listen.http: x\n",
+		"a: &a [1]\nb: *a\n", "? [x]\n: y\n", "? x\n\n y\n", "---\na: 1\n---\nb: 2\n", "\xff\xfe", "listen.http: x\n",
 		"rules: {event_fuel: 99999999999999999999}\n", "sinks:\n- name: w\n  type: webhook\n  url: http://127.0.0.1/\n",
 	} {
 		f.Add([]byte(seed), "${X}", "5")

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"go.yaml.in/yaml/v3"
 
@@ -68,6 +69,9 @@ func (r *yamlReader) place(n *yaml.Node) string { return r.name + ":" + strconv.
 
 func (r *yamlReader) fault(n *yaml.Node, path, format string, args ...any) {
 	where := r.place(n)
+	if strings.ContainsFunc(path, unicode.IsControl) {
+		path = strconv.Quote(path) // a key of several lines: a fault is one
+	}
 	if path != "" {
 		where += ": " + path
 	}
