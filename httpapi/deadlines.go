@@ -80,10 +80,7 @@ func (d *lazyDeadline) end(err error) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.waiting--
-	if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
-		return false
-	}
-	return !d.passed() && d.applyWanted() == nil
+	return errors.Is(err, os.ErrDeadlineExceeded) && !d.passed() && d.applyWanted() == nil
 }
 
 func (d *lazyDeadline) passed() bool { return !d.wanted.IsZero() && !time.Now().Before(d.wanted) }

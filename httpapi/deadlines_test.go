@@ -51,18 +51,18 @@ func (c countedConn) SetWriteDeadline(t time.Time) error {
 	return c.Conn.SetWriteDeadline(t)
 }
 
-// lazyPipe is a connection with lazy deadlines, its other end, and how many deadlines were applied.
-func lazyPipe(t *testing.T) (here, there net.Conn, applied *atomic.Int64) {
+// lazyPipe is a connection with lazy deadlines, and its other end.
+func lazyPipe(t *testing.T) (here, there net.Conn) {
 	t.Helper()
 	p := &pipes{conns: make(chan net.Conn, 1)}
 	inner, there := net.Pipe()
-	p.conns <- countedConn{inner, &p.applied}
+	p.conns <- inner
 	here, err := LazyDeadlines(p).Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { here.Close(); there.Close() })
-	return here, there, &p.applied
+	return here, there
 }
 
 // later does something after a while.
@@ -98,7 +98,7 @@ func TestReadDeadlines(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				here, there, _ := lazyPipe(t)
+				here, there := lazyPipe(t)
 				set := func(d time.Duration) {
 					at := time.Time{}
 					if d != none {
@@ -146,7 +146,7 @@ func TestWriteDeadlines(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				here, there, _ := lazyPipe(t)
+				here, there := lazyPipe(t)
 				here.SetDeadline(time.Now().Add(1500 * time.Millisecond)) // passes within the second write
 				later(0, func() { there.Read(make([]byte, 1)) })
 				if n, err := here.Write([]byte("0")); n != 1 || err != nil {

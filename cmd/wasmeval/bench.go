@@ -43,6 +43,10 @@ type benchPart interface {
 	run(ctx context.Context, b *bench) error
 }
 
+// checkedPart is a part that may refuse to run. All are asked before the first one runs, so that no run
+// of minutes ends for want of a file.
+type checkedPart interface{ check() error }
+
 // bench is one run of a verb: what all parts are told, and the report that they add to.
 type bench struct {
 	length, warmUp time.Duration
@@ -105,8 +109,8 @@ func (b *bench) run(ctx context.Context, parts ...benchPart) error {
 	if err := b.check(); err != nil {
 		return err
 	}
-	for _, p := range parts { // so that no run of minutes ends for want of a file
-		if c, ok := p.(interface{ check() error }); ok {
+	for _, p := range parts {
+		if c, ok := p.(checkedPart); ok {
 			if err := c.check(); err != nil {
 				return err
 			}

@@ -298,10 +298,14 @@ type busLoad struct {
 	length time.Duration
 }
 
-func (p *busPart) run(ctx context.Context, b *bench) error {
+func (p *busPart) check() error {
 	if p.producers < 1 || p.producers > 64 {
 		return fmt.Errorf("--producers is %d: expected 1 to 64", p.producers)
 	}
+	return nil
+}
+
+func (p *busPart) run(ctx context.Context, b *bench) error {
 	for range b.runs {
 		for _, batch := range []int{1, 16} {
 			full := &busLoad{0, batch, b.length}

@@ -20,10 +20,14 @@ version of it activated again and again.`
 
 const swapRule = "bench"
 
-func (p *swapPart) run(ctx context.Context, b *bench) error {
+func (p *swapPart) check() error {
 	if p.rate <= 0 || p.rate > 10_000 {
 		return fmt.Errorf("--swaps is %v: expected a number above 0, at most 10000", p.rate)
 	}
+	return nil
+}
+
+func (p *swapPart) run(ctx context.Context, b *bench) error {
 	l := &benchLoad{rate: 2000, batch: 1, workers: 4}
 	quiet := b.report.measured("swap", "quiet", l.rate)
 	swapping := b.report.measured("swap", fmt.Sprintf("%.0f swaps a second", p.rate), l.rate)

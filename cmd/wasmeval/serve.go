@@ -217,6 +217,7 @@ func (s *server) listen() error {
 	if s.lis, err = net.Listen("tcp", l.HTTP); err != nil {
 		return fmt.Errorf("cannot listen for HTTP on %q: %w", l.HTTP, err)
 	}
+	s.lis = httpapi.LazyDeadlines(s.lis)
 	if l.UDP != "" {
 		u := &s.c.UDP
 		s.udp, err = s.ingest.ListenUDP(l.UDP, u.Readers, u.ReceiveBufferBytes)
@@ -227,11 +228,11 @@ func (s *server) listen() error {
 	s.http = httpapi.NewServer(api)
 	s.http.RegisterOnShutdown(api.EndStreams)
 	go func() {
-		lis, err := httpapi.LazyDeadlines(s.lis), error(nil)
+		var err error
 		if l.TLSCert != "" {
-			err = s.http.ServeTLS(lis, l.TLSCert, l.TLSKey)
+			err = s.http.ServeTLS(s.lis, l.TLSCert, l.TLSKey)
 		} else {
-			err = s.http.Serve(lis)
+			err = s.http.Serve(s.lis)
 		}
 		if !errors.Is(err, http.ErrServerClosed) {
 			s.failed <- err
