@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -112,7 +111,7 @@ func (e *Engine) Put(ctx context.Context, name RuleName, code []byte, o PutOptio
 	if o.Activate {
 		rec.activate(v.Number)
 	}
-	swap, err := e.apply(ctx, c, code)
+	swap, err := e.apply(ctx, c)
 	if err != nil {
 		return PutResult{}, err
 	}
@@ -180,7 +179,7 @@ func (e *Engine) Delete(ctx context.Context, name RuleName, by string) (Swap, er
 	if e.rules[name] == nil {
 		return Swap{}, noRule(name)
 	}
-	return e.apply(ctx, &change{name: name, audit: Audit{By: by, Action: "delete"}}, nil)
+	return e.apply(ctx, &change{name: name, audit: Audit{By: by, Action: "delete"}})
 }
 
 func noRule(name RuleName) error { return errorf(NotFound, "there is no rule %q", name) }
@@ -209,7 +208,7 @@ func (e *Engine) change(ctx context.Context, name RuleName, action, by string,
 		return Swap{}, err
 	}
 	return e.apply(ctx, &change{name: name, record: rec,
-		audit: Audit{By: by, Action: action, Version: rec.Active}}, nil)
+		audit: Audit{By: by, Action: action, Version: rec.Active}})
 }
 
 // prefetch gets the program of the version that edit would make the active one, so that nobody waits
@@ -229,11 +228,12 @@ func (e *Engine) prefetch(ctx context.Context, name RuleName, edit func(*ruleRec
 	if v == nil {
 		return nil, nil
 	}
-	code, err := e.moduleOf(name, *v)
-	if err != nil {
-		return nil, err
-	}
-	return e.programs.get(ctx, code)
+	return e.programOf(ctx, name, *v)
+}
+
+// programOf returns the program of a version, which the caller must put back. The caller has entered.
+func (e *Engine) programOf(ctx context.Context, name RuleName, v versionRecord) (*program, error) {
+	return e.programs.of(ctx, v.SHA256, func(string) ([]byte, error) { return e.moduleOf(name, v) })
 }
 
 // moduleOf reads the module of a version. If that has gone meanwhile, the rule was deleted. The caller
@@ -254,12 +254,12 @@ func (e *Engine) moduleOf(name RuleName, v versionRecord) ([]byte, error) {
 // apply makes a change ready, writes it down, and then publishes it; so a crash at any moment leaves
 // either the old state or the new one, and what was acknowledged is on the disk. If the change does
 // not touch what is running, the generation stays. The caller holds mu.
-func (e *Engine) apply(ctx context.Context, c *change, code []byte) (Swap, error) {
+func (e *Engine) apply(ctx context.Context, c *change) (Swap, error) {
 	if e.closed {
 		return Swap{}, errorf(ShuttingDown, "the server is stopping")
 	}
 	old := e.set.Load()
-	next, runs, err := e.successor(ctx, c, code)
+	next, runs, err := e.successor(ctx, c)
 	if err != nil {
 		return Swap{}, err
 	}
@@ -278,7 +278,7 @@ func (e *Engine) apply(ctx context.Context, c *change, code []byte) (Swap, error
 	if err := e.registry.commit(c); err != nil {
 		for _, r := range next {
 			if !slices.Contains(old.rules, r) {
-				e.unload(r)
+				e.retire(r)
 			}
 		}
 		return Swap{}, err
@@ -287,6 +287,7 @@ func (e *Engine) apply(ctx context.Context, c *change, code []byte) (Swap, error
 	if c.record == nil {
 		delete(e.rules, c.name)
 		defer e.dropStates(c.name)
+		defer e.dropStandby(c.name)
 		defer e.keepStats(c.name, nil, nil) // once no worker counts any more
 	} else {
 		e.rules[c.name] = c.record
@@ -315,7 +316,7 @@ func ruleIn(rules []*activeRule, name RuleName) *activeRule {
 
 // successor returns the rules of the next set, the changed one made ready, and whether they differ
 // from those that run now.
-func (e *Engine) successor(ctx context.Context, c *change, code []byte) ([]*activeRule, bool, error) {
+func (e *Engine) successor(ctx context.Context, c *change) ([]*activeRule, bool, error) {
 	current := e.set.Load().rules
 	at := slices.IndexFunc(current, func(r *activeRule) bool { return r.name == c.name })
 	rec, was := c.record, e.rules[c.name]
@@ -336,10 +337,7 @@ func (e *Engine) successor(ctx context.Context, c *change, code []byte) ([]*acti
 	if at >= 0 && was.Active == rec.Active && was.Config.equal(&rec.Config) {
 		return current, false, nil
 	}
-	if rec.version(rec.Active).SHA256 != sha(code) {
-		code = nil
-	}
-	r, err := e.load(ctx, c.name, rec, code)
+	r, err := e.load(ctx, c.name, rec)
 	if err != nil {
 		return nil, false, err
 	}
@@ -358,13 +356,6 @@ func (e *Engine) successor(ctx context.Context, c *change, code []byte) ([]*acti
 		return 0
 	})
 	return slices.Insert(next, at, r), true, nil
-}
-
-func sha(code []byte) string {
-	if code == nil {
-		return ""
-	}
-	return digest(sha256.Sum256(code)).String()
 }
 
 func (c *RuleConfig) equal(d *RuleConfig) bool {

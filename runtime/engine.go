@@ -73,6 +73,8 @@ type Engine struct {
 	rules  map[RuleName]*ruleRecord
 	broken map[RuleName]string // active rules that could not be loaded at start, and why
 
+	standby []*activeRule // rules that were retired last, the latest at the end; guarded by mu
+
 	statsMu sync.Mutex // guards stats, so that a scrape need not wait for a change
 	stats   map[RuleName]*ruleStats
 
@@ -158,7 +160,7 @@ func (e *Engine) open(ctx context.Context, c *Config) error {
 		if !rec.Enabled || rec.Active == 0 {
 			continue
 		}
-		r, err := e.load(ctx, name, rec, nil)
+		r, err := e.load(ctx, name, rec)
 		if err != nil {
 			e.broken[name] = err.Error()
 			slog.Error("cannot load rule", "rule", name, "version", rec.Active, "error", err)
@@ -238,7 +240,7 @@ func (e *Engine) Close() error {
 	for _, list := range e.states {
 		release(list)
 	}
-	for _, r := range e.set.Load().rules {
+	for _, r := range slices.Concat(e.set.Load().rules, e.standby) {
 		e.unload(r)
 	}
 	for _, w := range e.workers {
@@ -262,17 +264,9 @@ func (e *Engine) enter() (leave func(), err error) {
 func (e *Engine) Generation() Generation { return e.set.Load().generation }
 
 // load makes the active version of a rule ready to run, with an instance for each worker and a
-// spare. code is the module if the caller has it, or nil.
-func (e *Engine) load(ctx context.Context, name RuleName, rec *ruleRecord, code []byte) (
-	*activeRule, error) {
-	v := rec.version(rec.Active)
-	if code == nil {
-		var err error
-		if code, err = e.registry.module(v.SHA256); err != nil {
-			return nil, err
-		}
-	}
-	prog, err := e.programs.get(ctx, code)
+// spare.
+func (e *Engine) load(ctx context.Context, name RuleName, rec *ruleRecord) (*activeRule, error) {
+	prog, err := e.programs.of(ctx, rec.version(rec.Active).SHA256, e.registry.module)
 	if err != nil {
 		return nil, err
 	}
@@ -308,7 +302,11 @@ func (e *Engine) ready(ctx context.Context, name RuleName, rec *ruleRecord, prog
 	}
 	r.breaker = newBreaker(e.limits.Quarantine, func() { e.quarantineChanged(r) })
 	r.snapshot = prog.snapshots.get(params)
+	e.resume(r)
 	for i := range r.instances {
+		if r.instances[i] != nil { // it was on standby
+			continue
+		}
 		in, err := e.programs.instantiate(ctx, prog, params, r.snapshot, e.logger(r))
 		if err != nil {
 			r.closeInstances()
@@ -362,13 +360,6 @@ func (e *Engine) keepStats(name RuleName, rec *ruleRecord, r *activeRule) {
 	e.stats[name].active.Store(uint32(rec.Active))
 }
 
-// unload closes a rule that no worker uses any more.
-func (e *Engine) unload(r *activeRule) {
-	r.closeInstances()
-	release(r.states)
-	e.programs.put(r.prog)
-}
-
 func (r *activeRule) closeInstances() {
 	r.closing.Lock()
 	defer r.closing.Unlock()
@@ -378,10 +369,15 @@ func (r *activeRule) closeInstances() {
 			in.close()
 		}
 	}
+	r.closeSpares()
+	r.prog.snapshots.put(r.snapshot)
+}
+
+// closeSpares closes the spares there are. The caller holds closing.
+func (r *activeRule) closeSpares() {
 	for len(r.spare) > 0 {
 		(<-r.spare).close()
 	}
-	r.prog.snapshots.put(r.snapshot)
 }
 
 // fresh makes a new instance of a rule, or logs why it cannot and returns nil.
@@ -489,7 +485,7 @@ func (e *Engine) logger(r *activeRule) func(int, string) {
 }
 
 // publish makes rules the active set under the next generation, waits until no worker uses the old
-// set, and closes what only that had. The caller holds mu.
+// set, and retires what only that had. The caller holds mu.
 func (e *Engine) publish(rules []*activeRule) Swap {
 	old := e.set.Load()
 	next := newRuleSet(old.generation+1, rules)
@@ -509,7 +505,7 @@ func (e *Engine) publish(rules []*activeRule) Swap {
 	took := time.Since(start)
 	for _, r := range old.rules {
 		if !slices.Contains(rules, r) {
-			e.unload(r)
+			e.retire(r)
 		}
 	}
 	e.swaps.Add(1)

@@ -49,11 +49,7 @@ func (e *Engine) Test(ctx context.Context, name RuleName, n VersionNumber, event
 	if err := config.check(&e.limits); err != nil {
 		return nil, err
 	}
-	code, err := e.moduleOf(name, v)
-	if err != nil {
-		return nil, err
-	}
-	prog, err := e.programs.get(ctx, code)
+	prog, err := e.programOf(ctx, name, v)
 	if err != nil {
 		return nil, err
 	}

@@ -497,6 +497,7 @@ func TestOneModuleOnce(t *testing.T) {
 func TestActivateWhileCompiling(t *testing.T) {
 	dir := t.TempDir()
 	f := openJailed(t, dir, roomy(), CompileVerb)
+	f.limits.Standby = 0 // so the activation has to compile
 	f.put("a", "v1")
 	f.put("a", "v2")
 	if err := os.RemoveAll(f.compiler.cache.dir); err != nil {

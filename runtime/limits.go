@@ -29,6 +29,7 @@ type Limits struct {
 
 	Rules    int // rules in the registry
 	Versions int // versions of one rule
+	Standby  int // rules that were active and are kept ready for it; 0: none
 }
 
 // DefaultLimits are the limits of a server that is configured with none.
@@ -38,6 +39,7 @@ func DefaultLimits() Limits {
 		EventFuel: 1_750_000, CallFuel: 1_750_000, InitFuel: 7_000_000,
 		PayloadBytes: 16 << 10, OutputBytes: 1 << 20, LogLineBytes: 1 << 10, LogRate: 10,
 		ManifestBytes: 64 << 10, StateBytes: 64 << 20, Waiting: 1024, Rules: 1000, Versions: 1000,
+		Standby: 4,
 		Quarantine: QuarantineLimits{InRow: 20, Percent: 10, Wait: time.Second,
 			MaxWait: 5 * time.Minute},
 		Compile: CompileLimits{DataBytes: 512 << 20, CPU: 10 * time.Second, Wall: 20 * time.Second,
@@ -61,6 +63,9 @@ func (l *Limits) check() error {
 	if c := &l.Compile; c.CPU <= 0 || c.Wall <= 0 || c.Queue < 0 {
 		return fmt.Errorf("compiling in %v of CPU time and %v, %d waiting: expected times above 0, and 0 "+
 			"or more", c.CPU, c.Wall, c.Queue)
+	}
+	if l.Standby < 0 {
+		return fmt.Errorf("rules on standby are %d: expected 0 or more", l.Standby)
 	}
 	for _, v := range []struct {
 		name string

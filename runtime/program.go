@@ -89,6 +89,28 @@ func (p *programs) get(ctx context.Context, code []byte) (*program, error) {
 	}
 }
 
+// of returns the program of a module by its SHA-256, as get does. It reads the module only if the
+// program is not loaded.
+func (p *programs) of(ctx context.Context, sha string, read func(sha string) ([]byte, error)) (
+	*program, error) {
+	var d digest
+	_, _ = hex.Decode(d[:], []byte(sha)) // one that is none is not found
+	p.mu.Lock()
+	prog := p.loaded[d]
+	if prog != nil {
+		prog.refs++
+	}
+	p.mu.Unlock()
+	if prog != nil {
+		return prog, nil
+	}
+	code, err := read(sha)
+	if err != nil {
+		return nil, err
+	}
+	return p.get(ctx, code)
+}
+
 // make makes a program, and tells those who wait for it.
 func (p *programs) make(ctx context.Context, sha digest, code []byte, m *making) (*program, error) {
 	m.err = errors.New("the one who made the program panicked")

@@ -94,15 +94,23 @@ func feed(t *testing.T, b *bus.Bus, done <-chan struct{}) int {
 }
 
 // 10,000 swaps under load: each event has exactly one verdict, of one generation, and neither memory
-// nor mappings grow.
+// nor mappings grow; whether versions that were swapped out are kept ready or not.
 func TestSwapsUnderLoad(t *testing.T) {
+	for _, standby := range []int{0, DefaultLimits().Standby} {
+		t.Run(fmt.Sprint(standby, " on standby"), func(t *testing.T) { swapsUnderLoad(t, standby) })
+	}
+}
+
+func swapsUnderLoad(t *testing.T, standby int) {
+	limits := DefaultLimits()
+	limits.Standby = standby
 	b, err := bus.New(bus.Config{Shards: 2, RingBytes: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
 	x := &exactlyOnce{versions: map[Generation]int{}}
 	e, err := Open(context.Background(), Config{DataDir: t.TempDir(), Bus: b, Router: x,
-		Limits: DefaultLimits(), Batch: 64})
+		Limits: limits, Batch: 64})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,8 +135,8 @@ func TestSwapsUnderLoad(t *testing.T) {
 	swap(500)
 	before := mappings(t)
 	swap(1500)
-	// So far each swap loaded one program and closed the other. Whether swaps lose events can be seen
-	// without that, and faster.
+	// With none on standby each swap loaded one program so far and closed the other. Whether swaps lose
+	// events can be seen without that, and faster.
 	one, other := hold(t, e, "v1"), hold(t, e, "v2")
 	swap(8000)
 	e.programs.put(one)
@@ -154,8 +162,8 @@ func TestSwapsUnderLoad(t *testing.T) {
 	if after > before+50 {
 		t.Errorf("%d mappings after 10,000 swaps, %d after 500", after, before)
 	}
-	if p := e.programs.count(); p != 1 {
-		t.Errorf("%d programs are loaded, expected 1", p)
+	if p := e.programs.count(); p != 1+min(standby, 1) {
+		t.Errorf("%d programs are loaded, expected 1 that is active and the other if it is on standby", p)
 	}
 	t.Logf("%d events, %d generations with verdicts, mappings %d -> %d", n, len(x.versions), before, after)
 	if err := e.Close(); err != nil {

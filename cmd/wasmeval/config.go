@@ -69,7 +69,7 @@ type RulesConfig struct {
 	EventFuel, CallFuel, InitFuel uint64
 	ModuleBytes                   int
 	MemoryPages                   int
-	Rules, Versions               int
+	Rules, Versions, Standby      int
 	PayloadBytes, OutputBytes     int
 	LogLineBytes, LogRate         int
 	StateBytes                    int
@@ -231,6 +231,9 @@ var options = []option{
 	{path: "rules.max_versions", flag: "max-versions", standard: "1000", min: 1, max: 100_000,
 		help: "versions of one rule, at most",
 		to:   func(c *Config) any { return &c.Rules.Versions }},
+	{path: "rules.standby", flag: "standby", standard: "4", max: 1000,
+		help: "versions that were active lately and are kept ready for a swap back, of all rules",
+		to:   func(c *Config) any { return &c.Rules.Standby }},
 	{path: "rules.payload_bytes", flag: "payload-bytes", standard: "16KiB", min: 1, max: mib,
 		help: "size of one verdict's payload, at most",
 		to:   func(c *Config) any { return bytesOf(&c.Rules.PayloadBytes) }},

@@ -143,7 +143,7 @@ func (c *Config) limits() runtime.Limits {
 	l.PayloadBytes, l.OutputBytes = r.PayloadBytes, r.OutputBytes
 	l.LogLineBytes, l.LogRate = r.LogLineBytes, r.LogRate
 	l.StateBytes = r.StateBytes
-	l.Rules, l.Versions = r.Rules, r.Versions
+	l.Rules, l.Versions, l.Standby = r.Rules, r.Versions, r.Standby
 	l.Waiting = c.Evaluate.MaxWaiting
 	l.Compile = runtime.CompileLimits{
 		DataBytes: r.CompileMemoryBytes, CPU: r.CompileCPU, Wall: r.CompileTimeout,

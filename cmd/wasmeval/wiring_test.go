@@ -96,6 +96,7 @@ func everything(t *testing.T) map[string]string {
 		"rules.memory_pages":              "200",
 		"rules.max_rules":                 "3",
 		"rules.max_versions":              "2",
+		"rules.standby":                   "1",
 		"rules.payload_bytes":             "2KiB",
 		"rules.output_bytes":              "8KiB",
 		"rules.log_line_bytes":            "100",
@@ -351,6 +352,17 @@ var arrivals = map[string]func(*secured){
 		s.expect("PUT", "/v1/rules/old", string(readModule(s.t, "always")), 409, "limit_exceeded")
 		s.expect("DELETE", "/v1/rules/old", "", 200, `"lost":0`)
 	},
+	"rules.standby": func(s *secured) {
+		s.push("first", "always")
+		s.push("first", "never")
+		s.push("second", "v1")
+		s.push("second", "v2")
+		if !s.metric("wasmeval_programs 3") { // never, v2, and of always and v1 the last
+			s.t.Error("there are not the programs of two rules and of one version on standby")
+		}
+		s.expect("DELETE", "/v1/rules/first", "", 200, `"lost":0`)
+		s.expect("DELETE", "/v1/rules/second", "", 200, `"lost":0`)
+	},
 	"rules.payload_bytes": func(s *secured) {
 		s.push("echo", "echo")
 		fits := `{"a":"` + strings.Repeat("x", 2<<10-8) + `"}`
@@ -484,7 +496,7 @@ func (s *secured) checkLimits() {
 	want := runtime.DefaultLimits()
 	want.EventFuel, want.CallFuel, want.InitFuel = 2_000_000, 3_000_000, 6_000_000
 	want.Module.ModuleBytes, want.Module.MemoryPages = 64<<10, 200
-	want.Rules, want.Versions, want.Waiting = 3, 2, 77
+	want.Rules, want.Versions, want.Standby, want.Waiting = 3, 2, 1, 77
 	want.PayloadBytes, want.OutputBytes = 2<<10, 8<<10
 	want.LogLineBytes, want.LogRate, want.StateBytes = 100, 3, 3<<20
 	want.Compile = runtime.CompileLimits{DataBytes: 300 << 20, CPU: 11 * time.Second,
