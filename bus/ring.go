@@ -10,8 +10,9 @@ import (
 const (
 	cellBytes = 64 // the unit of space: one cache line on amd64 and arm64
 
-	frameHeader  = 8 // bytes before the first record of a frame: u32 records, u32 unused
-	recordHeader = 4 // bytes before each record: u32 length
+	// A frame is u32 records, u32 unused, the length of each record as u32, and then the records.
+	frameHeader = 8
+	lengthBytes = 4
 
 	// A meta word is position<<16 | pad<<15 | cells.
 	cellsBits  = 15
@@ -82,8 +83,8 @@ type Ring struct {
 	// The rest belongs to the consumer.
 	next    uint64 // position of the frame to read next
 	open    uint64 // position of the frame that is being read
-	frame   []byte // what is left of the frame that is being read
-	left    uint32 // records that are left in it
+	frame   []byte // the records that are left of the frame that is being read
+	lengths []byte // and their lengths
 	pending uint64 // records handed out since the last Release
 }
 
@@ -123,7 +124,7 @@ func newRingAt(sizeBytes int, start uint64) (*Ring, error) {
 // MaxRecord is the size in bytes of the largest record that the ring takes: an eighth of the ring,
 // and not more than 2 MiB, less the headers.
 func (r *Ring) MaxRecord() int {
-	return r.frameCells()*cellBytes - frameHeader - recordHeader
+	return r.frameCells()*cellBytes - frameHeader - lengthBytes
 }
 
 // frameCells is the largest number of cells in a frame.
@@ -193,13 +194,12 @@ func (r *Ring) publishFrame(recs []Record) (int, error) {
 // many cells they need.
 func fit(recs []Record, limit int) (n, cells int) {
 	size, most := frameHeader, limit*cellBytes
-	for n < len(recs) {
-		next := size + recordHeader + recs[n].size()
+	for i := range recs {
+		next := size + lengthBytes + recs[i].size()
 		if next > most {
 			break
 		}
-		size = next
-		n++
+		size, n = next, i+1
 	}
 	return n, (size + cellBytes - 1) / cellBytes
 }
@@ -249,13 +249,15 @@ func (r *Ring) claim(n uint64) (pos, room uint64, err error) {
 func (r *Ring) copyIn(pos uint64, recs []Record) {
 	b := r.cells[pos&r.mask*cellBytes:]
 	binary.LittleEndian.PutUint32(b, uint32(len(recs)))
-	at := frameHeader
+	b = b[frameHeader:]
+	lengths, b := b[:lengthBytes*len(recs)], b[lengthBytes*len(recs):]
 	for i := range recs {
-		rec := &recs[i]
-		binary.LittleEndian.PutUint32(b[at:], uint32(rec.size()))
-		at += recordHeader
-		at += copy(b[at:], rec.Head)
-		at += copy(b[at:], rec.Body)
+		head, body := recs[i].Head, recs[i].Body
+		binary.LittleEndian.PutUint32(lengths[lengthBytes*i:], uint32(len(head)+len(body)))
+		if len(head) > 0 {
+			b = b[copy(b, head):]
+		}
+		b = b[copy(b, body):]
 	}
 }
 
@@ -283,19 +285,25 @@ func (r *Ring) Closed() bool { return r.tail.Load()&closedBit != 0 }
 // there are none at the moment. The views are valid until Release. Only the consumer may call it.
 func (r *Ring) Next(dst [][]byte) int {
 	n := 0
-	for n < len(dst) {
-		if r.left == 0 && !r.openFrame() {
-			break
-		}
-		size := binary.LittleEndian.Uint32(r.frame)
-		end := recordHeader + size
-		dst[n] = r.frame[recordHeader:end:end]
-		r.frame = r.frame[end:]
-		r.left--
-		n++
+	for n < len(dst) && (len(r.lengths) > 0 || r.openFrame()) {
+		n += r.nextOfFrame(dst[n:])
 	}
 	r.pending += uint64(n)
 	return n
+}
+
+// nextOfFrame is Next for the frame that is being read, which has records left.
+func (r *Ring) nextOfFrame(dst [][]byte) int {
+	dst = dst[:min(len(dst), len(r.lengths)/lengthBytes)]
+	frame, lengths := r.frame, r.lengths
+	for i := range dst {
+		size := binary.LittleEndian.Uint32(lengths)
+		lengths = lengths[lengthBytes:]
+		dst[i] = frame[:size:size]
+		frame = frame[size:]
+	}
+	r.frame, r.lengths = frame, lengths
+	return len(dst)
 }
 
 // openFrame goes to the next published frame, past a pad.
@@ -312,9 +320,9 @@ func (r *Ring) openFrame() bool {
 		}
 		cells := m & maxFrame
 		r.open = r.next
-		r.frame = r.cells[i*cellBytes : (i+cells)*cellBytes]
-		r.left = binary.LittleEndian.Uint32(r.frame)
-		r.frame = r.frame[frameHeader:]
+		b := r.cells[i*cellBytes : (i+cells)*cellBytes]
+		size := lengthBytes * binary.LittleEndian.Uint32(b)
+		r.lengths, r.frame = b[frameHeader:frameHeader+size], b[frameHeader+size:]
 		r.next = (r.next + cells) & positionMask
 		return true
 	}
@@ -327,7 +335,7 @@ func (r *Ring) Release() {
 	if r.pending == 0 {
 		return
 	}
-	if r.left == 0 {
+	if len(r.lengths) == 0 {
 		r.head.Store(r.next) // frees the cells
 	} else {
 		r.head.Store(r.open) // frees those of the frames before the one that is being read
@@ -362,7 +370,7 @@ func (r *Ring) Wait() bool {
 }
 
 func (r *Ring) ready() bool {
-	return r.left > 0 || r.meta[r.next&r.mask].Load()>>metaShift == r.next&positionOf
+	return len(r.lengths) > 0 || r.meta[r.next&r.mask].Load()>>metaShift == r.next&positionOf
 }
 
 func (r *Ring) drained() bool { return r.tail.Load() == r.next<<1|closedBit }

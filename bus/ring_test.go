@@ -241,7 +241,7 @@ func TestReleaseWithinFrames(t *testing.T) {
 	r := ringAt(t, minRingBytes, 0)
 	frame := make([]Record, 100) // 101 cells
 	for i := range frame {
-		frame[i].Body = make([]byte, cellBytes-recordHeader)
+		frame[i].Body = make([]byte, cellBytes-lengthBytes)
 	}
 	dst := make([][]byte, 130)
 	for consumed, published := 0, 0; published < 100_000; {
