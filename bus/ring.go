@@ -14,15 +14,19 @@ const (
 	frameHeader = 8
 	lengthBytes = 4
 
-	// A meta word is position<<16 | pad<<15 | cells.
-	cellsBits  = 15
-	maxFrame   = 1<<cellsBits - 1 // cells in one frame
-	padBit     = 1 << cellsBits
-	metaShift  = cellsBits + 1
+	// A meta word is position<<16 | cells, or position<<16 | bare | bytes. A bare frame is one record and
+	// nothing else; one of no bytes is a pad.
+	sizeBits   = 15
+	maxFrame   = 1<<sizeBits - 1 // cells in one frame
+	maxBare    = 1<<sizeBits - 1 // bytes in a bare one
+	bareBit    = 1 << sizeBits
+	metaShift  = sizeBits + 1
 	positionOf = 1<<(64-metaShift) - 1 // the bits of a position that a meta word keeps
 
 	positionMask = 1<<63 - 1 // positions are counted modulo 2^63, since tail has a bit for closed
 	closedBit    = 1
+
+	wordsBits = 3 // as many meta words as this has values are on a cache line
 
 	minRingBytes = 64 << 10
 	maxRingBytes = 1 << 30
@@ -49,15 +53,17 @@ func (r *Record) size() int { return len(r.Head) + len(r.Body) }
 // with the same compare-and-swap.
 //
 // The meta words stand apart from the cells, one for each. The word of a frame's first cell says
-// how many cells the frame has, and for which position it was written. Since the position is part
+// how large the frame is, and for which position it was written. Since the position is part
 // of the word, one left behind by an earlier lap can never be taken for a new one, whatever bytes
-// the records hold, and the consumer has nothing to zero.
+// the records hold, and the consumer has nothing to zero. A record that comes alone needs no more than
+// that: the consumer finds it without a look into its cells, which are in another processor's cache.
 //
 // The atomics of this file are sequentially consistent, as sync/atomic promises.
 type Ring struct {
 	cells []byte
 	meta  []atomic.Uint64
 	mask  uint64 // number of cells, minus one
+	apart int    // see word
 
 	_ [cellBytes]byte
 	// tail is the next position to claim, shifted left by one, and the closed bit. That both are in
@@ -106,13 +112,14 @@ func newRingAt(sizeBytes int, start uint64) (*Ring, error) {
 		cells: make([]byte, n*cellBytes),
 		meta:  make([]atomic.Uint64, n),
 		mask:  n - 1,
+		apart: bits.Len64(n-1) - wordsBits,
 		wake:  make(chan struct{}, 1),
 	}
 	start &= positionMask
 	for i := range n {
 		// A word for the position one lap back is stale for every position that can come.
 		p := start + i
-		r.meta[p&r.mask].Store((p - n) << metaShift)
+		r.word(p).Store((p - n) << metaShift)
 	}
 	r.next = start
 	r.tail.Store(start << 1)
@@ -146,6 +153,13 @@ func (r *Ring) Released() uint64 { return r.released.Load() }
 // Parked is how often the consumer parked for want of records. Any goroutine may ask.
 func (r *Ring) Parked() uint64 { return r.parked.Load() }
 
+// word is the meta word of a position. Neighbours are never on one cache line: frames that follow each
+// other are mostly those of different producers, who would take the line from each other.
+func (r *Ring) word(pos uint64) *atomic.Uint64 {
+	i := pos & r.mask
+	return &r.meta[(i<<wordsBits|i>>r.apart)&r.mask]
+}
+
 // Publish copies recs into the ring, in order, and returns how many it took. If it took fewer than
 // all, the error says why: ErrFull, ErrClosed or ErrTooLarge for recs[taken]. It never waits. Any
 // number of goroutines may publish at once; records of one call keep their order, with those of
@@ -163,21 +177,26 @@ func (r *Ring) Publish(recs []Record) (taken int, err error) {
 
 // publishFrame publishes as many of recs as fit into one frame.
 func (r *Ring) publishFrame(recs []Record) (int, error) {
+	if recs[0].size() > r.MaxRecord() {
+		return 0, ErrTooLarge
+	}
 	limit := r.frameCells()
 	for {
-		n, cells := fit(recs, limit)
+		n, cells, size := fit(recs, limit)
 		if n == 0 {
-			if limit == r.frameCells() {
-				return 0, ErrTooLarge
-			}
 			return 0, ErrFull
 		}
 		pos, room, err := r.claim(uint64(cells))
 		if err == nil {
 			// From here on only the copy stands between the claim and its publication: a producer
 			// that is preempted here holds up the worker.
-			r.copyIn(pos, recs[:n])
-			r.meta[pos&r.mask].Store(pos<<metaShift | uint64(cells)) // publishes the cells
+			b := r.cells[pos&r.mask*cellBytes:]
+			if size&bareBit != 0 {
+				copyRecord(b, &recs[0])
+			} else {
+				copyFrame(b, recs[:n])
+			}
+			r.word(pos).Store(pos<<metaShift | size) // publishes the cells
 			if r.waiting.Load() != 0 {
 				r.wakeConsumer()
 			}
@@ -190,9 +209,9 @@ func (r *Ring) publishFrame(recs []Record) (int, error) {
 	}
 }
 
-// fit returns how many of recs, from the first, go into a frame of at most limit cells, and how
-// many cells they need.
-func fit(recs []Record, limit int) (n, cells int) {
+// fit returns how many of recs, from the first, go into a frame of at most limit cells, how many cells
+// they need, and what the meta word says of them.
+func fit(recs []Record, limit int) (n, cells int, meta uint64) {
 	size, most := frameHeader, limit*cellBytes
 	for i := range recs {
 		next := size + lengthBytes + recs[i].size()
@@ -201,8 +220,16 @@ func fit(recs []Record, limit int) (n, cells int) {
 		}
 		size, n = next, i+1
 	}
-	return n, (size + cellBytes - 1) / cellBytes
+	if n < 2 {
+		if bare := recs[0].size(); bare > 0 && bare <= min(most, maxBare) {
+			return 1, cellsFor(bare), bareBit | uint64(bare)
+		}
+	}
+	cells = cellsFor(size)
+	return n, cells, uint64(cells)
 }
+
+func cellsFor(size int) int { return (size + cellBytes - 1) / cellBytes }
 
 // claim takes n cells in a row and returns the position of the first. With ErrFull, room is the
 // number of cells in a row that could have been had.
@@ -238,7 +265,7 @@ func (r *Ring) claim(n uint64) (pos, room uint64, err error) {
 		// The closed bit is 0 in both words, so this fails if Close came between.
 		if r.tail.CompareAndSwap(t, t+need<<1) {
 			if pad != 0 {
-				r.meta[pos&r.mask].Store(pos<<metaShift | padBit)
+				r.word(pos).Store(pos<<metaShift | bareBit)
 				pos = (pos + pad) & positionMask
 			}
 			return pos, 0, nil
@@ -246,19 +273,23 @@ func (r *Ring) claim(n uint64) (pos, room uint64, err error) {
 	}
 }
 
-func (r *Ring) copyIn(pos uint64, recs []Record) {
-	b := r.cells[pos&r.mask*cellBytes:]
+// copyFrame writes a frame that is not bare.
+func copyFrame(b []byte, recs []Record) {
 	binary.LittleEndian.PutUint32(b, uint32(len(recs)))
 	b = b[frameHeader:]
 	lengths, b := b[:lengthBytes*len(recs)], b[lengthBytes*len(recs):]
 	for i := range recs {
-		head, body := recs[i].Head, recs[i].Body
-		binary.LittleEndian.PutUint32(lengths[lengthBytes*i:], uint32(len(head)+len(body)))
-		if len(head) > 0 {
-			b = b[copy(b, head):]
-		}
-		b = b[copy(b, body):]
+		binary.LittleEndian.PutUint32(lengths[lengthBytes*i:], uint32(recs[i].size()))
+		b = copyRecord(b, &recs[i])
 	}
+}
+
+// copyRecord returns what is left of b.
+func copyRecord(b []byte, rec *Record) []byte {
+	if len(rec.Head) > 0 {
+		b = b[copy(b, rec.Head):]
+	}
+	return b[copy(b, rec.Body):]
 }
 
 func (r *Ring) wakeConsumer() {
@@ -285,8 +316,19 @@ func (r *Ring) Closed() bool { return r.tail.Load()&closedBit != 0 }
 // there are none at the moment. The views are valid until Release. Only the consumer may call it.
 func (r *Ring) Next(dst [][]byte) int {
 	n := 0
-	for n < len(dst) && (len(r.lengths) > 0 || r.openFrame()) {
-		n += r.nextOfFrame(dst[n:])
+	for n < len(dst) {
+		if len(r.lengths) > 0 {
+			n += r.nextOfFrame(dst[n:])
+			continue
+		}
+		bare, ok := r.openFrame()
+		if !ok {
+			break
+		}
+		if len(bare) > 0 {
+			dst[n] = bare
+			n++
+		}
 	}
 	r.pending += uint64(n)
 	return n
@@ -306,26 +348,30 @@ func (r *Ring) nextOfFrame(dst [][]byte) int {
 	return len(dst)
 }
 
-// openFrame goes to the next published frame, past a pad.
-func (r *Ring) openFrame() bool {
-	for {
-		i := r.next & r.mask
-		m := r.meta[i].Load() // acquires the cells that the producer published
-		if m>>metaShift != r.next&positionOf {
-			return false
-		}
-		if m&padBit != 0 {
-			r.next = (r.next + r.mask + 1 - i) & positionMask
-			continue
-		}
-		cells := m & maxFrame
-		r.open = r.next
-		b := r.cells[i*cellBytes : (i+cells)*cellBytes]
-		size := lengthBytes * binary.LittleEndian.Uint32(b)
-		r.lengths, r.frame = b[frameHeader:frameHeader+size], b[frameHeader+size:]
-		r.next = (r.next + cells) & positionMask
-		return true
+// openFrame goes to the next published frame, and reports whether there is one. It returns the record of a
+// bare one, and nothing of a pad.
+func (r *Ring) openFrame() (bare []byte, ok bool) {
+	i := r.next & r.mask
+	m := r.word(r.next).Load() // acquires the cells that the producer published
+	if m>>metaShift != r.next&positionOf {
+		return nil, false
 	}
+	b := r.cells[i*cellBytes:]
+	r.open = r.next
+	size := m & (bareBit - 1)
+	cells := size
+	switch {
+	case m&bareBit == 0:
+		end := frameHeader + lengthBytes*uint64(binary.LittleEndian.Uint32(b))
+		r.lengths, r.frame = b[frameHeader:end], b[end:cells*cellBytes]
+	case size == 0:
+		cells = r.mask + 1 - i
+	default:
+		bare = b[:size:size]
+		cells = (size + cellBytes - 1) / cellBytes
+	}
+	r.next = (r.next + cells) & positionMask
+	return bare, true
 }
 
 // Release gives back everything that Next has handed out: those views are no longer valid. The
@@ -370,7 +416,7 @@ func (r *Ring) Wait() bool {
 }
 
 func (r *Ring) ready() bool {
-	return len(r.lengths) > 0 || r.meta[r.next&r.mask].Load()>>metaShift == r.next&positionOf
+	return len(r.lengths) > 0 || r.word(r.next).Load()>>metaShift == r.next&positionOf
 }
 
 func (r *Ring) drained() bool { return r.tail.Load() == r.next<<1|closedBit }

@@ -236,6 +236,45 @@ func TestCloseOnFullRing(t *testing.T) {
 	}
 }
 
+// Each position has a meta word of its own, and neighbours' are on different cache lines.
+func TestWords(t *testing.T) {
+	r := ringAt(t, minRingBytes, 0)
+	used := map[*atomic.Uint64]bool{}
+	last := uintptr(0)
+	for pos := range r.mask + 1 {
+		w := r.word(pos)
+		if used[w] || r.word(pos+r.mask+1) != w {
+			t.Fatalf("position %d has the word of another, or another one lap later", pos)
+		}
+		used[w] = true
+		at := uintptr(unsafe.Pointer(w))
+		if pos > 0 && max(at, last)-min(at, last) < cellBytes {
+			t.Fatalf("the words of positions %d and %d are %d bytes apart", pos-1, pos, max(at, last)-min(at, last))
+		}
+		last = at
+	}
+}
+
+// A record that comes alone takes what its bytes need, up to the size that a meta word has room for.
+func TestRecordAlone(t *testing.T) {
+	r := ringAt(t, 4<<20, 0)
+	dst := make([][]byte, 2)
+	for size, cells := range map[int]int{0: 1, 1: 1, 63: 1, 64: 1, 65: 2, maxBare: 512, maxBare + 1: 513} {
+		body := bytes.Repeat([]byte{byte(size)}, size)
+		if n, err := r.Publish([]Record{{Head: body[:size/3], Body: body[size/3:]}}); n != 1 || err != nil {
+			t.Fatalf("%d bytes: took %d, %v", size, n, err)
+		}
+		if got := r.UsedBytes() / cellBytes; got != cells {
+			t.Errorf("%d bytes take %d cells, expected %d", size, got, cells)
+		}
+		if n := r.Next(dst); n != 1 || !bytes.Equal(dst[0], body) || cap(dst[0]) != size {
+			t.Errorf("%d bytes: %d records, the first of %d bytes and capacity %d", size, n, len(dst[0]),
+				cap(dst[0]))
+		}
+		r.Release()
+	}
+}
+
 // What was released is free, also while the consumer is in the middle of a frame.
 func TestReleaseWithinFrames(t *testing.T) {
 	r := ringAt(t, minRingBytes, 0)
