@@ -183,22 +183,20 @@ func TestBenchQueues(t *testing.T) {
 	const producers, each = 2, 4000
 	for _, kind := range slices.Concat(pollers, queues) {
 		for _, batch := range []int{1, 16} {
-			q, err := kind.make(producers)
+			q, err := kind.make()
 			if err != nil {
 				t.Fatal(err)
 			}
 			var all sync.WaitGroup
 			for p := range producers {
+				msgs := (&busLoad{batch: batch}).messages() // used again for each put
+				put := q.producer(msgs)
 				all.Go(func() {
-					msgs := make([][]byte, batch) // used again for each put
-					for i := range msgs {
-						msgs[i] = make([]byte, benchMessage)
-					}
 					for i := 0; i < each; i += batch {
 						for j, m := range msgs {
 							copy(m, fmt.Appendf(nil, "%d %d ", p, i+j))
 						}
-						q.put(p, msgs)
+						put()
 					}
 				})
 			}

@@ -18,10 +18,12 @@ import (
 	"wasmeval/bus"
 )
 
-// queue is what bench bus compares. Producers call put; it waits while the queue is full, as the
-// channels do, and copies the messages. The consumer goroutine runs drain, which ends after close.
+// queue is what bench bus compares. Each producer goroutine has a put of its own for the memory that its
+// messages are in, in whatever form the queue wants that; put waits while the queue is full, as the
+// channels do, and copies the messages. All are made before the first is called. The consumer goroutine
+// runs drain, which ends after close.
 type queue interface {
-	put(producer int, msgs [][]byte)
+	producer(msgs [][]byte) (put func())
 	close()
 	drain(take func(msg []byte))
 }
@@ -36,26 +38,23 @@ const (
 // queueKind is one that bench bus compares.
 type queueKind struct {
 	name string
-	make func(producers int) (queue, error)
+	make func() (queue, error)
 }
 
 var queues = []queueKind{
 	{"ring", newRingQueue},
-	{"mutex ring", func(int) (queue, error) { return newMutexRing(), nil }},
-	{"chan unbuffered", func(int) (queue, error) { return chanQueue{make(chan []byte)}, nil }},
-	{"chan buffered", func(int) (queue, error) {
-		return chanQueue{make(chan []byte, benchQueueLen)}, nil
-	}},
-	{"chan of slices", func(n int) (queue, error) {
-		c := make(chan [][]byte, benchQueueLen/benchSlice)
-		return &sliceQueue{c: c, open: make([]apart[[]byte], n)}, nil
+	{"mutex ring", func() (queue, error) { return newMutexRing(), nil }},
+	{"chan unbuffered", func() (queue, error) { return chanQueue{make(chan []byte)}, nil }},
+	{"chan buffered", func() (queue, error) { return chanQueue{make(chan []byte, benchQueueLen)}, nil }},
+	{"chan of slices", func() (queue, error) {
+		return &sliceQueue{c: make(chan [][]byte, benchQueueLen/benchSlice)}, nil
 	}},
 }
 
 // pollers are queues whose consumer never rests, so they are measured only as fast as they take
 // messages.
 var pollers = []queueKind{
-	{"Vyukov's queue", func(int) (queue, error) { return newSlotQueue(), nil }},
+	{"Vyukov's queue", func() (queue, error) { return newSlotQueue(), nil }},
 }
 
 // slotQueue is the bounded queue of Dmitry Vyukov: slots of one size, each with the number of the turn
@@ -82,10 +81,12 @@ func newSlotQueue() *slotQueue {
 	return q
 }
 
-func (q *slotQueue) put(_ int, msgs [][]byte) {
-	for _, m := range msgs {
-		for !q.offer(m) {
-			goruntime.Gosched()
+func (q *slotQueue) producer(msgs [][]byte) func() {
+	return func() {
+		for _, m := range msgs {
+			for !q.offer(m) {
+				goruntime.Gosched()
+			}
 		}
 	}
 }
@@ -122,42 +123,40 @@ func (q *slotQueue) drain(take func([]byte)) {
 	}
 }
 
-// apart is a list of one producer, on cache lines of its own: producers write to theirs all the time.
-type apart[T any] struct {
-	list []T
-	_    [128 - 24]byte
-}
+// ringQueue is the ring of the server.
+type ringQueue struct{ r *bus.Ring }
 
-// ringQueue is the ring of the server, with memory for each producer's records.
-type ringQueue struct {
-	r    *bus.Ring
-	recs []apart[bus.Record]
-}
-
-func newRingQueue(producers int) (queue, error) {
+func newRingQueue() (queue, error) {
 	r, err := bus.NewRing(benchQueueBytes)
-	return &ringQueue{r, make([]apart[bus.Record], producers)}, err
+	return ringQueue{r}, err
 }
 
-func (q *ringQueue) put(p int, msgs [][]byte) {
-	recs := q.recs[p].list[:0]
-	for _, m := range msgs {
-		recs = append(recs, bus.Record{Body: m})
-	}
-	q.recs[p].list = recs
-	for {
-		n, err := q.r.Publish(recs)
-		if err != bus.ErrFull {
-			return
+func (q ringQueue) producer(msgs [][]byte) func() {
+	recs := recordsOf(msgs)
+	return func() {
+		todo := recs
+		for {
+			n, err := q.r.Publish(todo)
+			if err != bus.ErrFull {
+				return
+			}
+			todo = todo[n:]
+			goruntime.Gosched()
 		}
-		recs = recs[n:]
-		goruntime.Gosched()
 	}
 }
 
-func (q *ringQueue) close() { q.r.Close() }
+func recordsOf(msgs [][]byte) []bus.Record {
+	recs := make([]bus.Record, len(msgs))
+	for i, m := range msgs {
+		recs[i].Body = m
+	}
+	return recs
+}
 
-func (q *ringQueue) drain(take func([]byte)) { q.r.Consume(takeAll(take), 256) }
+func (q ringQueue) close() { q.r.Close() }
+
+func (q ringQueue) drain(take func([]byte)) { q.r.Consume(takeAll(take), 256) }
 
 type takeAll func([]byte)
 
@@ -186,7 +185,9 @@ func newMutexRing() *mutexRing {
 	return q
 }
 
-func (q *mutexRing) put(_ int, msgs [][]byte) {
+func (q *mutexRing) producer(msgs [][]byte) func() { return func() { q.put(msgs) } }
+
+func (q *mutexRing) put(msgs [][]byte) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, m := range msgs {
@@ -232,9 +233,11 @@ func (q *mutexRing) drain(take func([]byte)) {
 // chanQueue copies each message, as whoever hands over memory that is used again must.
 type chanQueue struct{ c chan []byte }
 
-func (q chanQueue) put(_ int, msgs [][]byte) {
-	for _, m := range msgs {
-		q.c <- append([]byte(nil), m...)
+func (q chanQueue) producer(msgs [][]byte) func() {
+	return func() {
+		for _, m := range msgs {
+			q.c <- append([]byte(nil), m...)
+		}
 	}
 }
 
@@ -248,23 +251,32 @@ func (q chanQueue) drain(take func([]byte)) {
 // sliceQueue sends messages in slices: when one is full.
 type sliceQueue struct {
 	c    chan [][]byte
-	open []apart[[]byte] // by producer
+	open []*openSlice
 }
 
-func (q *sliceQueue) put(p int, msgs [][]byte) {
-	own := &q.open[p]
-	for _, m := range msgs {
-		own.list = append(own.list, append([]byte(nil), m...))
-		if len(own.list) == benchSlice {
-			q.c <- own.list
-			own.list = make([][]byte, 0, benchSlice)
+// openSlice is the slice that a producer fills, on cache lines of its own: it is written to all the time.
+type openSlice struct {
+	list [][]byte
+	_    [128 - 24]byte
+}
+
+func (q *sliceQueue) producer(msgs [][]byte) func() {
+	own := &openSlice{}
+	q.open = append(q.open, own)
+	return func() {
+		for _, m := range msgs {
+			own.list = append(own.list, append([]byte(nil), m...))
+			if len(own.list) == benchSlice {
+				q.c <- own.list
+				own.list = make([][]byte, 0, benchSlice)
+			}
 		}
 	}
 }
 
 func (q *sliceQueue) close() {
-	for i := range q.open {
-		q.c <- q.open[i].list
+	for _, own := range q.open {
+		q.c <- own.list
 	}
 	close(q.c)
 }
@@ -354,7 +366,7 @@ func rounded(rate float64) float64 { return max(2, math.Floor(rate/1e5)) * 1e5 }
 // each measures some queues under one load.
 func (p *busPart) each(ctx context.Context, b *bench, kinds []queueKind, l *busLoad) error {
 	for _, q := range kinds {
-		made, err := q.make(p.producers)
+		made, err := q.make()
 		if err != nil {
 			return err
 		}
@@ -378,10 +390,7 @@ func (p *busPart) alone(ctx context.Context, b *bench, l *busLoad) {
 	if err != nil {
 		panic("BUG: " + err.Error())
 	}
-	recs, views := make([]bus.Record, l.batch), make([][]byte, 64)
-	for i := range recs {
-		recs[i].Body = make([]byte, benchMessage)
-	}
+	recs, views := recordsOf(l.messages()), make([][]byte, 64)
 	m := &loadRun{}
 	begun, cpu := time.Now(), processCPU()
 	for time.Since(begun) < l.length && ctx.Err() == nil {
@@ -430,8 +439,10 @@ func (p *busPart) measure(ctx context.Context, q queue, l *busLoad) (*loadRun, e
 	var sent atomic.Uint64
 	errs := make([]error, p.producers)
 	for i := range p.producers {
+		msgs := l.messages()
+		put := q.producer(msgs)
 		all.Go(func() {
-			n, err := l.produce(ctx, q, i, p.producers, begun)
+			n, err := l.produce(ctx, msgs, put, i, p.producers, begun)
 			sent.Add(n)
 			errs[i] = err
 		})
@@ -446,33 +457,38 @@ func (p *busPart) measure(ctx context.Context, q queue, l *busLoad) (*loadRun, e
 	return m, errors.Join(append(errs, ctx.Err())...)
 }
 
-// produce is one producer; it returns how many messages it has put.
-func (l *busLoad) produce(ctx context.Context, q queue, p, producers int, begun time.Time) (
-	sent uint64, err error) {
+// messages is the memory for what one producer puts at once.
+func (l *busLoad) messages() [][]byte {
+	msgs := make([][]byte, l.batch)
+	for i := range msgs {
+		msgs[i] = make([]byte, benchMessage)
+	}
+	return msgs
+}
+
+// produce is one producer, number p; it returns how many messages it has put.
+func (l *busLoad) produce(ctx context.Context, msgs [][]byte, put func(), p, producers int,
+	begun time.Time) (sent uint64, err error) {
 	clock, err := newPacer(begun)
 	if err != nil {
 		return 0, err
 	}
 	defer clock.close()
-	msgs := make([][]byte, l.batch)
-	for i := range msgs {
-		msgs[i] = make([]byte, benchMessage)
-	}
 	for i := p; ctx.Err() == nil; i += producers {
 		intended := time.Duration(0)
 		if l.rate > 0 {
 			intended = time.Duration(float64(i*l.batch) / l.rate * 1e9)
 			clock.until(intended)
+			for _, m := range msgs {
+				binary.LittleEndian.PutUint64(m, uint64(intended))
+			}
 		} else if i&63 == p&63 { // the clock costs more than a message
 			intended = time.Since(begun)
 		}
 		if intended > l.length {
 			break
 		}
-		for _, m := range msgs {
-			binary.LittleEndian.PutUint64(m, uint64(intended))
-		}
-		q.put(p, msgs)
+		put()
 		sent += uint64(len(msgs))
 	}
 	return sent, nil
@@ -481,9 +497,9 @@ func (l *busLoad) produce(ctx context.Context, q queue, p, producers int, begun 
 // nowhere is a queue that does not take anything.
 type nowhere chan struct{}
 
-func (q nowhere) put(int, [][]byte)  {}
-func (q nowhere) close()             { close(q) }
-func (q nowhere) drain(func([]byte)) { <-q }
+func (q nowhere) producer([][]byte) func() { return func() {} }
+func (q nowhere) close()                   { close(q) }
+func (q nowhere) drain(func([]byte))       { <-q }
 
 const noQueue = "no queue, only the producers' clocks"
 
@@ -507,29 +523,30 @@ func (p *busPart) pingPong(ctx context.Context, b *bench, length time.Duration) 
 		if q.name == "chan of slices" {
 			continue // one message does not fill a slice
 		}
-		there, err := q.make(1)
+		there, err := q.make()
 		if err != nil {
 			return err
 		}
-		back, err := q.make(1)
+		back, err := q.make()
 		if err != nil {
 			return err
 		}
+		one := &busLoad{batch: 1}
+		ping, pong := there.producer(one.messages()), back.producer(one.messages())
 		go func() {
-			there.drain(func(m []byte) { back.put(0, [][]byte{m}) })
+			there.drain(func([]byte) { pong() })
 			back.close()
 		}()
 		r, h := &loadRun{}, newHistogram()
 		begun, cpu := time.Now(), processCPU()
 		last := begun
-		msgs := [][]byte{make([]byte, benchMessage)}
-		there.put(0, msgs)
+		ping()
 		back.drain(func([]byte) {
 			now := time.Now()
 			r.Taken++
 			record(h, now.Sub(last)/2)
 			if last = now; now.Sub(begun) < length && ctx.Err() == nil {
-				there.put(0, msgs)
+				ping()
 			} else {
 				there.close()
 			}
