@@ -10,8 +10,8 @@ import (
 const (
 	cellBytes = 64 // the unit of space: one cache line on amd64 and arm64
 
-	// A frame is u32 records, u32 unused, the length of each record as u32, and then the records.
-	frameHeader = 8
+	// A frame begins with its records, and ends with the length of each as u32, and their number as u32.
+	countBytes  = 4
 	lengthBytes = 4
 
 	// A meta word is position<<16 | cells, or position<<16 | bare | bytes. A bare frame is one record and
@@ -131,7 +131,7 @@ func newRingAt(sizeBytes int, start uint64) (*Ring, error) {
 // MaxRecord is the size in bytes of the largest record that the ring takes: an eighth of the ring,
 // and not more than 2 MiB, less the headers.
 func (r *Ring) MaxRecord() int {
-	return r.frameCells()*cellBytes - frameHeader - lengthBytes
+	return r.frameCells()*cellBytes - countBytes - lengthBytes
 }
 
 // frameCells is the largest number of cells in a frame.
@@ -190,7 +190,7 @@ func (r *Ring) publishFrame(recs []Record) (int, error) {
 		if err == nil {
 			// From here on only the copy stands between the claim and its publication: a producer
 			// that is preempted here holds up the worker.
-			b := r.cells[pos&r.mask*cellBytes:]
+			b := r.cells[pos&r.mask*cellBytes:][:cells*cellBytes]
 			if size&bareBit != 0 {
 				copyRecord(b, &recs[0])
 			} else {
@@ -212,7 +212,7 @@ func (r *Ring) publishFrame(recs []Record) (int, error) {
 // fit returns how many of recs, from the first, go into a frame of at most limit cells, how many cells
 // they need, and what the meta word says of them.
 func fit(recs []Record, limit int) (n, cells int, meta uint64) {
-	size, most := frameHeader, limit*cellBytes
+	size, most := countBytes, limit*cellBytes
 	for i := range recs {
 		next := size + lengthBytes + recs[i].size()
 		if next > most {
@@ -275,9 +275,9 @@ func (r *Ring) claim(n uint64) (pos, room uint64, err error) {
 
 // copyFrame writes a frame that is not bare.
 func copyFrame(b []byte, recs []Record) {
-	binary.LittleEndian.PutUint32(b, uint32(len(recs)))
-	b = b[frameHeader:]
-	lengths, b := b[:lengthBytes*len(recs)], b[lengthBytes*len(recs):]
+	end := len(b) - countBytes
+	binary.LittleEndian.PutUint32(b[end:], uint32(len(recs)))
+	lengths := b[end-lengthBytes*len(recs):]
 	for i := range recs {
 		binary.LittleEndian.PutUint32(lengths[lengthBytes*i:], uint32(recs[i].size()))
 		b = copyRecord(b, &recs[i])
@@ -362,8 +362,9 @@ func (r *Ring) openFrame() (bare []byte, ok bool) {
 	cells := size
 	switch {
 	case m&bareBit == 0:
-		end := frameHeader + lengthBytes*uint64(binary.LittleEndian.Uint32(b))
-		r.lengths, r.frame = b[frameHeader:end], b[end:cells*cellBytes]
+		end := cells*cellBytes - countBytes
+		begin := end - lengthBytes*uint64(binary.LittleEndian.Uint32(b[end:]))
+		r.frame, r.lengths = b[:begin], b[begin:end]
 	case size == 0:
 		cells = r.mask + 1 - i
 	default:

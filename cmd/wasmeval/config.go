@@ -709,7 +709,7 @@ func maxRecord(ringBytes int) int {
 	if ringBytes < 1 {
 		return 0
 	}
-	return min(1<<bits.Len(uint(ringBytes-1))/8, 2*mib-64) - 12
+	return min(1<<bits.Len(uint(ringBytes-1))/8, 2*mib-64) - 8
 }
 
 // isLoopback reports whether an address is one that only this machine reaches. The error says what
