@@ -182,7 +182,7 @@ func (r *Ring) publishFrame(recs []Record) (int, error) {
 	}
 	limit := r.frameCells()
 	for {
-		n, cells, size := fit(recs, limit)
+		n, cells, meta := fit(recs, limit)
 		if n == 0 {
 			return 0, ErrFull
 		}
@@ -191,12 +191,12 @@ func (r *Ring) publishFrame(recs []Record) (int, error) {
 			// From here on only the copy stands between the claim and its publication: a producer
 			// that is preempted here holds up the worker.
 			b := r.cells[pos&r.mask*cellBytes:][:cells*cellBytes]
-			if size&bareBit != 0 {
+			if meta&bareBit != 0 {
 				copyRecord(b, &recs[0])
 			} else {
 				copyFrame(b, recs[:n])
 			}
-			r.word(pos).Store(pos<<metaShift | size) // publishes the cells
+			r.word(pos).Store(pos<<metaShift | meta) // publishes the cells
 			if r.waiting.Load() != 0 {
 				r.wakeConsumer()
 			}

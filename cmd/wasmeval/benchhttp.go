@@ -173,7 +173,7 @@ func (p *httpPart) compare(ctx context.Context, b *bench, floor, s *benchServer,
 		}
 		m := b.report.measured("http", l.what, l.rate*float64(l.batch))
 		list = append(list, &contender{server: to, load: &l.benchLoad, into: m, open: func() (lane, error) {
-			return newHTTPLane(to.url, l.path, benchEvents(l.batch), see)
+			return newHTTPLane(to.url, l.path, "", benchEvents(l.batch), see)
 		}})
 	}
 	if err := b.byTurns(ctx, list); err != nil {
@@ -194,7 +194,7 @@ func (p *httpPart) one(ctx context.Context, b *bench) error {
 		return err
 	}
 	return b.one(ctx, "http", &p.benchLoad, code, false, func(s *benchServer) (lane, error) {
-		return newHTTPLane(s.url, "/v1/events", benchEvents(p.batch), nil)
+		return newHTTPLane(s.url, "/v1/events", "", benchEvents(p.batch), nil)
 	})
 }
 
@@ -237,7 +237,7 @@ type httpLane struct {
 	see     func(body []byte) // may be nil
 }
 
-func newHTTPLane(url, path string, events [][]byte, see func([]byte)) (*httpLane, error) {
+func newHTTPLane(url, path, header string, events [][]byte, see func([]byte)) (*httpLane, error) {
 	host := strings.TrimPrefix(url, "http://")
 	conn, err := net.Dial("tcp", host)
 	if err != nil {
@@ -248,8 +248,8 @@ func newHTTPLane(url, path string, events [][]byte, see func([]byte)) (*httpLane
 	if len(events) > 1 {
 		kind = "application/x-ndjson"
 	}
-	head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\n"+
-		"Content-Length: %d\r\n\r\n", path, host, kind, len(body))
+	head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\n%s"+
+		"Content-Length: %d\r\n\r\n", path, host, kind, header, len(body))
 	return &httpLane{conn: conn, request: append([]byte(head), body...), events: len(events),
 		answer: make([]byte, 64*kib), see: see}, nil
 }

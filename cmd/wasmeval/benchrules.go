@@ -162,7 +162,7 @@ func (p *rulesPart) bursts(ctx context.Context, b *bench, m *measurement, worker
 	if err := pushRules(ctx, s, 0, b.rules, "*"); err != nil {
 		return err
 	}
-	c, err := newHTTPLane(s.url, "/v1/events", benchEvents(postMost), nil)
+	c, err := newHTTPLane(s.url, "/v1/events", "", benchEvents(postMost), nil)
 	if err != nil {
 		return err
 	}
@@ -261,7 +261,7 @@ func (p *rulesPart) fields(ctx context.Context, b *bench) ([]*measurement, error
 // scanned in vain.
 func (p *rulesPart) measure(ctx context.Context, b *bench, s *benchServer, what string, x float64,
 	events [][]byte) (*measurement, error) {
-	open := func() (lane, error) { return newHTTPLane(s.url, "/v1/events", events, nil) }
+	open := func() (lane, error) { return newHTTPLane(s.url, "/v1/events", "", events, nil) }
 	rate, err := p.capacity(ctx, s, min(b.length, 300*time.Millisecond), open)
 	if err != nil {
 		return nil, err

@@ -59,7 +59,7 @@ func (p *swapPart) pair(ctx context.Context, b *bench, s *benchServer, l *benchL
 			return 0, err
 		}
 	}
-	open := func() (lane, error) { return newHTTPLane(s.url, "/v1/evaluate", benchEvents(1), nil) }
+	open := func() (lane, error) { return newHTTPLane(s.url, "/v1/evaluate", "", benchEvents(1), nil) }
 	calm := &contender{server: s, load: l, open: open}
 	moved := &contender{server: s, load: l, open: open}
 	defer func() { err = errors.Join(err, calm.close(), moved.close()) }()
@@ -90,8 +90,13 @@ func (p *swapPart) swapWhile(ctx context.Context, s *benchServer, c *contender, 
 	done := make(chan result, 1)
 	go func() {
 		l := &benchLoad{rate: p.rate, batch: 1, workers: 1}
-		r, err := l.drive(ctx, []lane{&swapLane{ctx: ctx, s: s}}, length)
-		done <- result{r, err}
+		w, err := newSwapLane(s)
+		if err != nil {
+			done <- result{&loadRun{}, err}
+			return
+		}
+		r, err := l.drive(ctx, []lane{w}, length)
+		done <- result{r, errors.Join(err, w.Close())}
 	}()
 	err := c.measure(ctx, length)
 	made := <-done
@@ -102,18 +107,38 @@ func (p *swapPart) swapWhile(ctx context.Context, s *benchServer, c *contender, 
 	return nil
 }
 
-// swapLane activates one version after the other.
+// swapLane activates one version after the other. Like events it goes without net/http's client, which
+// would take as much of the processors that events wait for as the swap does.
 type swapLane struct {
-	ctx context.Context
-	s   *benchServer
-	n   int
+	versions [2]*httpLane
+	n        int
+}
+
+func newSwapLane(s *benchServer) (*swapLane, error) {
+	w := &swapLane{}
+	for i := range w.versions {
+		var err error
+		if w.versions[i], err = newHTTPLane(s.url, "/v1/rules/"+swapRule+"/activate",
+			"Authorization: Bearer "+s.client.token+"\r\n",
+			[][]byte{fmt.Appendf(nil, `{"version":%d}`, 1+i)}, nil); err != nil {
+			return nil, errors.Join(err, w.Close())
+		}
+	}
+	return w, nil
 }
 
 func (w *swapLane) send() (int, error) {
 	w.n++
-	_, err := w.s.client.json(w.ctx, call{method: "POST", path: "/v1/rules/" + swapRule + "/activate",
-		contentType: "application/json", body: fmt.Appendf(nil, `{"version":%d}`, 1+w.n%2)}, nil)
-	return 1, err
+	return w.versions[w.n%2].send()
 }
 
-func (w *swapLane) Close() error { return nil }
+// Close implements lane.
+func (w *swapLane) Close() error {
+	var err error
+	for _, v := range w.versions {
+		if v != nil {
+			err = errors.Join(err, v.Close())
+		}
+	}
+	return err
+}
