@@ -240,7 +240,10 @@ func (e *Engine) Close() error {
 	for _, list := range e.states {
 		release(list)
 	}
-	for _, r := range slices.Concat(e.set.Load().rules, e.standby) {
+	for _, r := range e.set.Load().rules {
+		e.retire(r)
+	}
+	for _, r := range e.standby {
 		e.unload(r)
 	}
 	for _, w := range e.workers {

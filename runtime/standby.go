@@ -9,6 +9,7 @@ import (
 // program loaded and their instances back where they began, so that a swap to one of them, as a rollback
 // is, neither loads code nor makes memory while events wait for the same processors. The caller holds mu.
 func (e *Engine) retire(r *activeRule) {
+	release(r.states)
 	r.rest()
 	e.standby = append(e.standby, r)
 	if len(e.standby) > e.limits.Standby {
@@ -17,10 +18,9 @@ func (e *Engine) retire(r *activeRule) {
 	}
 }
 
-// rest lets go of all that a rule on standby does not need, and of what its events have left behind.
+// rest lets go of the instances that a rule on standby does not need, and of what its events have left
+// behind in the others. Its field states stays: Stats may be reading the set that it was in.
 func (r *activeRule) rest() {
-	release(r.states)
-	r.states, r.keepers = nil, nil
 	r.closing.Lock()
 	defer r.closing.Unlock()
 	r.gone = true
@@ -67,9 +67,8 @@ func (e *Engine) dropStandby(name RuleName) {
 	})
 }
 
-// unload closes a rule that no worker uses any more.
+// unload closes a rule that no worker uses any more, and whose states were released.
 func (e *Engine) unload(r *activeRule) {
 	r.closeInstances()
-	release(r.states)
 	e.programs.put(r.prog)
 }
