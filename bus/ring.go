@@ -129,7 +129,7 @@ func newRingAt(sizeBytes int, start uint64) (*Ring, error) {
 }
 
 // MaxRecord is the size in bytes of the largest record that the ring takes: an eighth of the ring,
-// and not more than 2 MiB, less the headers.
+// and not more than 2 MiB, less what a frame has beside one record.
 func (r *Ring) MaxRecord() int {
 	return r.frameCells()*cellBytes - countBytes - lengthBytes
 }
@@ -369,7 +369,7 @@ func (r *Ring) openFrame() (bare []byte, ok bool) {
 		cells = r.mask + 1 - i
 	default:
 		bare = b[:size:size]
-		cells = (size + cellBytes - 1) / cellBytes
+		cells = uint64(cellsFor(int(size)))
 	}
 	r.next = (r.next + cells) & positionMask
 	return bare, true
