@@ -231,9 +231,15 @@ func (e *Engine) prefetch(ctx context.Context, name RuleName, edit func(*ruleRec
 	return e.programOf(ctx, name, *v)
 }
 
-// programOf returns the program of a version, which the caller must put back. The caller has entered.
+// programOf returns the program of a version, which the caller must put back. It reads the module also
+// if the program is loaded: what the registry no longer has whole would be gone after a restart, and must
+// not be acknowledged. The caller has entered.
 func (e *Engine) programOf(ctx context.Context, name RuleName, v versionRecord) (*program, error) {
-	return e.programs.of(ctx, v.SHA256, func(string) ([]byte, error) { return e.moduleOf(name, v) })
+	code, err := e.moduleOf(name, v)
+	if err != nil {
+		return nil, err
+	}
+	return e.programs.of(ctx, v.SHA256, func(string) ([]byte, error) { return code, nil })
 }
 
 // moduleOf reads the module of a version. If that has gone meanwhile, the rule was deleted. The caller
@@ -278,7 +284,7 @@ func (e *Engine) apply(ctx context.Context, c *change) (Swap, error) {
 	if err := e.registry.commit(c); err != nil {
 		for _, r := range next {
 			if !slices.Contains(old.rules, r) {
-				e.retire(r)
+				e.takeBack(r)
 			}
 		}
 		return Swap{}, err

@@ -94,7 +94,9 @@ func (p *programs) get(ctx context.Context, code []byte) (*program, error) {
 func (p *programs) of(ctx context.Context, sha string, read func(sha string) ([]byte, error)) (
 	*program, error) {
 	var d digest
-	_, _ = hex.Decode(d[:], []byte(sha)) // one that is none is not found
+	if len(sha) == hex.EncodedLen(len(d)) {
+		_, _ = hex.Decode(d[:], []byte(sha)) // one that is none is not found
+	}
 	p.mu.Lock()
 	prog := p.loaded[d]
 	if prog != nil {

@@ -24,6 +24,7 @@ type activeRule struct {
 	unsaved atomic.Bool // the breaker has changed since it was saved
 
 	snapshot *snapshot // what instances begin with, or nil
+	resumed  bool      // it was on standby before
 
 	states  []*keyedState // as the manifest declares them
 	keepers []*keeper     // element i is worker i's; empty if it declares no state

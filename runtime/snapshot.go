@@ -145,5 +145,6 @@ func (in *instance) restore(s *snapshot) bool {
 	in.depth.Set(in.fullDepth)
 	in.place, in.placed, in.random = s.place, s.placed, s.random
 	in.line[0], in.line[1] = in.line[0][:0], in.line[1][:0]
+	in.over, in.clock = [2]bool{}, 0
 	return true
 }

@@ -18,6 +18,17 @@ func (e *Engine) retire(r *activeRule) {
 	}
 }
 
+// takeBack is retire for a rule that was made ready and did not come to work: it goes where it came from.
+// The caller holds mu.
+func (e *Engine) takeBack(r *activeRule) {
+	if r.resumed {
+		e.retire(r)
+		return
+	}
+	release(r.states)
+	e.unload(r)
+}
+
 // rest lets go of the instances that a rule on standby does not need, and of what its events have left
 // behind in the others. Its field states stays: Stats may be reading the set that it was in.
 func (r *activeRule) rest() {
@@ -47,6 +58,7 @@ func (e *Engine) resume(r *activeRule) {
 		return
 	}
 	s := e.standby[at]
+	r.resumed = true
 	e.standby = slices.Delete(e.standby, at, at+1)
 	for i, in := range s.instances {
 		if in != nil {

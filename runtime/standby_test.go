@@ -3,9 +3,12 @@ package runtime
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
+
+	"go.etcd.io/bbolt"
 )
 
 // standbys is a fixture that keeps so many rules on standby, and rule r with two versions of which the
@@ -195,5 +198,45 @@ func TestStandbyAfterFailedCommit(t *testing.T) {
 	}
 	if got := f.codes("x", "r", `{}`); fmt.Sprint(got) != "[1]" {
 		t.Errorf("codes %v", got)
+	}
+}
+
+// A rule that never worked takes nobody's place on standby.
+func TestStandbyAfterFailedPut(t *testing.T) {
+	f := standbys(t, 1, "v1", "v2")
+	if err := f.registry.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Put(context.Background(), "new", module(t, "odd"), PutOptions{Activate: true}); err == nil {
+		t.Fatal("a change without a registry succeeded")
+	}
+	if len(f.standby) != 1 || f.standby[0].name != "r" || f.Stats().Programs != 2 {
+		t.Errorf("%d on standby and %d programs: expected rule r's and 2", len(f.standby), f.Stats().Programs)
+	}
+}
+
+// A version whose module the registry no longer has is not activated, though it is on standby: the next
+// start could not load it.
+func TestStandbyWithoutModule(t *testing.T) {
+	f := standbys(t, 4, "v1", "v2")
+	sha := f.rules["r"].version(1).SHA256
+	err := f.registry.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketModules).Delete([]byte(sha)) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Activate(context.Background(), "r", 1, "test"); err == nil || f.Generation() != 2 {
+		t.Errorf("error %v, generation %d: expected an error and 2", err, f.Generation())
+	}
+}
+
+// A SHA-256 of a wrong length is that of no program.
+func TestProgramOfWrongSHA(t *testing.T) {
+	f := start(t)
+	for _, sha := range []string{"", "00", strings.Repeat("0", 66)} {
+		none := errors.New("no module")
+		read := func(string) ([]byte, error) { return nil, none }
+		if _, err := f.programs.of(context.Background(), sha, read); !errors.Is(err, none) {
+			t.Errorf("SHA-256 %q: %v", sha, err)
+		}
 	}
 }

@@ -438,11 +438,14 @@ func (p *busPart) measure(ctx context.Context, q queue, l *busLoad) (*loadRun, e
 	var all sync.WaitGroup
 	var sent atomic.Uint64
 	errs := make([]error, p.producers)
-	for i := range p.producers {
-		msgs := l.messages()
-		put := q.producer(msgs)
+	msgs, puts := make([][][]byte, p.producers), make([]func(), p.producers)
+	for i := range puts {
+		msgs[i] = l.messages()
+		puts[i] = q.producer(msgs[i])
+	}
+	for i, put := range puts {
 		all.Go(func() {
-			n, err := l.produce(ctx, msgs, put, i, p.producers, begun)
+			n, err := l.produce(ctx, msgs[i], put, i, p.producers, begun)
 			sent.Add(n)
 			errs[i] = err
 		})
