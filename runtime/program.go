@@ -63,8 +63,7 @@ func (p *programs) get(ctx context.Context, code []byte) (*program, error) {
 	sha := digest(sha256.Sum256(code))
 	for {
 		p.mu.Lock()
-		if prog := p.loaded[sha]; prog != nil {
-			prog.refs++
+		if prog := p.share(sha); prog != nil {
 			p.mu.Unlock()
 			return prog, nil
 		}
@@ -89,6 +88,15 @@ func (p *programs) get(ctx context.Context, code []byte) (*program, error) {
 	}
 }
 
+// share returns a program that is loaded, which the caller must put back, or nil. The caller holds mu.
+func (p *programs) share(sha digest) *program {
+	prog := p.loaded[sha]
+	if prog != nil {
+		prog.refs++
+	}
+	return prog
+}
+
 // of returns the program of a module by its SHA-256, as get does. It reads the module only if the
 // program is not loaded.
 func (p *programs) of(ctx context.Context, sha string, read func(sha string) ([]byte, error)) (
@@ -98,10 +106,7 @@ func (p *programs) of(ctx context.Context, sha string, read func(sha string) ([]
 		_, _ = hex.Decode(d[:], []byte(sha)) // one that is none is not found
 	}
 	p.mu.Lock()
-	prog := p.loaded[d]
-	if prog != nil {
-		prog.refs++
-	}
+	prog := p.share(d)
 	p.mu.Unlock()
 	if prog != nil {
 		return prog, nil
