@@ -20,9 +20,13 @@ type guestMemory struct {
 
 // newGuestMemory reserves a memory for an instance. The bytes are zero.
 func newGuestMemory(s memoryState) (*guestMemory, error) {
+	if err := budget.addMemory(); err != nil {
+		return nil, err
+	}
 	region, err := unix.Mmap(-1, 0, int(max(s.most, wasmPage)), unix.PROT_READ|unix.PROT_WRITE,
 		unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
 	if err != nil {
+		budget.memories.Add(-1)
 		return nil, fmt.Errorf("cannot reserve %d bytes for a rule's memory: %w", s.most, err)
 	}
 	_ = smallPages(region) // it works without, with more memory
@@ -55,9 +59,10 @@ func (m *guestMemory) Free() {
 	if m.region != nil {
 		_ = unix.Munmap(m.region) // it was mapped, so this cannot fail
 		m.region = nil
+		budget.memories.Add(-1)
 		if m.shown != nil {
 			m.shown = nil
-			shownNow.Add(-1)
+			budget.shown.Add(-1)
 		}
 	}
 }

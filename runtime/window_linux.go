@@ -1,10 +1,8 @@
 package runtime
 
 import (
-	"errors"
 	"fmt"
 	"os"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -46,12 +44,6 @@ func (w *window) close() {
 	_ = unix.Close(w.fd)
 }
 
-// mostShown is how many memories show a window at once: each takes up to four of the mappings of which
-// Linux gives a process 65,530 if nobody said otherwise, and two when it shows none.
-const mostShown = 8_000
-
-var shownNow atomic.Int64
-
 // show lets the window be what the guest sees from an address on, which is the beginning of a page. The
 // caller has seen to it that the guest has that memory, and gave it to the host.
 func (m *guestMemory) show(w *window, at int) error {
@@ -61,12 +53,11 @@ func (m *guestMemory) show(w *window, at int) error {
 	if err := m.hide(); err != nil {
 		return err
 	}
-	if shownNow.Add(1) > mostShown {
-		shownNow.Add(-1)
-		return errors.New("too many rules are shown columns already")
+	if err := budget.addShown(); err != nil {
+		return err
 	}
 	if err := m.mapAt(at, len(w.bytes), w.fd, 0, 0); err != nil {
-		shownNow.Add(-1)
+		budget.shown.Add(-1)
 		return err
 	}
 	m.shown, m.shownAt = w, at
@@ -96,7 +87,7 @@ func (m *guestMemory) hide() error {
 		}
 	}
 	m.shown = nil
-	shownNow.Add(-1)
+	budget.shown.Add(-1)
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"wasmeval/bus"
@@ -97,17 +98,17 @@ func TestShowAndHide(t *testing.T) {
 	if m.show(w, 1) == nil || m.show(w, size-osPage) == nil {
 		t.Error("shown where there is no memory for it")
 	}
-	before := shownNow.Load()
-	shownNow.Store(mostShown)
+	before := budget.shown.Load()
+	budget.shown.Store(budget.most / 10)
 	if m.show(w, 0) == nil {
 		t.Error("shown, though there are too many")
 	}
-	shownNow.Store(before)
-	if err := m.show(w, 0); err != nil || shownNow.Load() != before+1 {
-		t.Errorf("%d shown, expected %d, %v", shownNow.Load(), before+1, err)
+	budget.shown.Store(before)
+	if err := m.show(w, 0); err != nil || budget.shown.Load() != before+1 {
+		t.Errorf("%d shown, expected %d, %v", budget.shown.Load(), before+1, err)
 	}
-	if m.Free(); shownNow.Load() != before {
-		t.Errorf("%d shown, expected %d", shownNow.Load(), before)
+	if m.Free(); budget.shown.Load() != before {
+		t.Errorf("%d shown, expected %d", budget.shown.Load(), before)
 	}
 }
 
@@ -156,10 +157,10 @@ func TestTooManyShown(t *testing.T) {
 		return o.set.Load().rules[i].instances[0]
 	}
 	a := run("a")
-	before := shownNow.Load()
-	shownNow.Store(mostShown)
+	before := budget.shown.Load()
+	budget.shown.Store(budget.most / 10)
 	b := run("b")
-	shownNow.Store(before)
+	budget.shown.Store(before)
 	c := run("c")
 	if a.memory.shown == nil || b.memory.shown != nil || c.memory.shown == nil {
 		t.Errorf("shown: %v, %v, %v", a.memory.shown != nil, b.memory.shown != nil, c.memory.shown != nil)
@@ -180,5 +181,40 @@ func TestSelectionsOfTheWindow(t *testing.T) {
 		if got := tab.shows(nil, nil); got != shown {
 			t.Errorf("%d rows: shown %v", n, got)
 		}
+	}
+}
+
+// Instances that would take the process's last mappings are refused, and so is what needs them, with a
+// reason; the rules there are go on, and there is room again once they are gone.
+func TestTooManyInstances(t *testing.T) {
+	ctx := context.Background()
+	o, err := OpenOffline(ctx, Config{Limits: DefaultLimits()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	put := func(name string) error {
+		_, err := o.Put(ctx, RuleName(name), module(t, "odd"), PutOptions{Activate: true})
+		return err
+	}
+	if err := put("a"); err != nil {
+		t.Fatal(err)
+	}
+	before, most := budget.memories.Load(), budget.most
+	budget.most = 5 * (before + budget.shown.Load()) / 2
+	err = put("b")
+	budget.most = most
+	if err == nil || !strings.Contains(err.Error(), "vm.max_map_count") {
+		t.Errorf("expected an error that names vm.max_map_count, got %v", err)
+	}
+	if n := budget.memories.Load(); n != before {
+		t.Errorf("%d instances after the refusal, expected %d", n, before)
+	}
+	verdicts, err := o.Replay(ctx, records(t, []bus.Record{{Body: []byte(`{"n":1}`)}}))
+	if err != nil || len(verdicts) != 1 || len(verdicts[0]) != 1 {
+		t.Errorf("rule a gave %s, %v, expected a verdict", verdicts, err)
+	}
+	if err := put("b"); err != nil {
+		t.Errorf("once there is room: %v", err)
 	}
 }
