@@ -102,10 +102,9 @@ func openEvents(name string, stdin io.Reader) (in io.ReadCloser, size int64, rea
 		}
 		read.in, file = f, f
 	}
-	buffered := bufio.NewReaderSize(read, 256<<10)
-	var plain io.Reader = buffered
-	if magic, _ := buffered.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
-		if plain, err = gzip.NewReader(buffered); err != nil {
+	text := &unpacker{in: bufio.NewReaderSize(read, 256<<10)}
+	if name != "-" { // stdin may let one wait
+		if err := text.look(); err != nil {
 			_ = file.Close()
 			return nil, 0, nil, fmt.Errorf("cannot read events %q: %w", name, err)
 		}
@@ -113,7 +112,34 @@ func openEvents(name string, stdin io.Reader) (in io.ReadCloser, size int64, rea
 	return struct {
 		io.Reader
 		io.Closer
-	}{plain, file}, size, read, nil
+	}{text, file}, size, read, nil
+}
+
+// unpacker reads what may be compressed by gzip.
+type unpacker struct {
+	in    *bufio.Reader
+	plain io.Reader // nil before the first bytes were seen
+}
+
+// look decides by the first bytes.
+func (u *unpacker) look() (err error) {
+	magic, err := u.in.Peek(2)
+	switch {
+	case bytes.Equal(magic, []byte{0x1f, 0x8b}):
+		u.plain, err = gzip.NewReader(u.in)
+	case err == nil || errors.Is(err, io.EOF):
+		u.plain, err = u.in, nil
+	}
+	return err
+}
+
+func (u *unpacker) Read(b []byte) (int, error) {
+	if u.plain == nil {
+		if err := u.look(); err != nil {
+			return 0, err
+		}
+	}
+	return u.plain.Read(b)
 }
 
 // counter counts the bytes that are read through it; any goroutine may read the count.

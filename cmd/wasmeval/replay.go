@@ -59,25 +59,21 @@ by gzip; - is stdin.`,
 		if err != nil {
 			return err
 		}
-		out, finish, err := createOutput(output, cmd.OutOrStdout())
-		if err != nil {
-			return err
-		}
+		out := &verdictOutput{name: output}
 		write := func(_ eventLine, verdicts []json.RawMessage) error {
 			for _, v := range verdicts {
 				if all || !isUnmatched(v) {
-					_, _ = out.Write(v) // a bufio.Writer keeps its error
-					if err := out.WriteByte('\n'); err != nil {
-						return fmt.Errorf("cannot write verdicts %q: %w", output, err)
+					if err := out.line(v); err != nil {
+						return err
 					}
 				}
 			}
 			return nil
 		}
 		r := &replay{rules: list, each: write, log: cmd.ErrOrStderr(), stdin: cmd.InOrStdin(),
-			summary: true}
+			begin: func() error { return out.open(args[0], cmd.OutOrStdout()) }, summary: true}
 		err = r.run(cmd.Context(), c, args[0])
-		return errors.Join(err, finish())
+		return errors.Join(err, out.close())
 	})
 	return cmd
 }
@@ -122,19 +118,60 @@ func ruleNamed(list []replayRule, name string) int {
 	return slices.IndexFunc(list, func(r replayRule) bool { return r.name == name })
 }
 
-// createOutput opens where verdicts go; finish must be called when all are written.
-func createOutput(name string, stdout io.Writer) (out *bufio.Writer, finish func() error,
-	err error) {
-	if name == "-" {
-		out = bufio.NewWriterSize(stdout, 64<<10)
-		return out, out.Flush, nil
+// sameFile reports whether two names are those of one regular file.
+func sameFile(a, b string) bool {
+	of, err := os.Stat(a)
+	other, otherErr := os.Stat(b)
+	return err == nil && otherErr == nil && of.Mode().IsRegular() && os.SameFile(of, other)
+}
+
+// verdictOutput is where verdicts go.
+type verdictOutput struct {
+	name string // of a file; -: stdout
+	file *os.File
+	out  *bufio.Writer
+}
+
+// open creates the file, which must not be that of the events.
+func (o *verdictOutput) open(events string, stdout io.Writer) (err error) {
+	if o.name != "-" {
+		if sameFile(o.name, events) {
+			return o.failed(errors.New("it is the file of the events"))
+		}
+		if o.file, err = os.Create(o.name); err != nil {
+			return o.failed(errors.Unwrap(err))
+		}
+		stdout = o.file
 	}
-	f, err := os.Create(name)
+	o.out = bufio.NewWriterSize(stdout, 64<<10)
+	return nil
+}
+
+func (o *verdictOutput) failed(err error) error {
+	return fmt.Errorf("cannot write verdicts %q: %w", o.name, err)
+}
+
+func (o *verdictOutput) line(verdict []byte) error {
+	_, _ = o.out.Write(verdict) // it keeps its error
+	if err := o.out.WriteByte('\n'); err != nil {
+		return o.failed(err)
+	}
+	return nil
+}
+
+// close must be called when all are written; also if it was never opened.
+func (o *verdictOutput) close() error {
+	if o.out == nil {
+		return nil
+	}
+	err := o.out.Flush()
+	if o.file != nil {
+		err = cmp.Or(err, o.file.Close())
+	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("cannot write verdicts %q: %w", name, errors.Unwrap(err))
+		return o.failed(err)
 	}
-	out = bufio.NewWriterSize(f, 64<<10)
-	return out, func() error { return errors.Join(out.Flush(), f.Close()) }, nil
+	return nil
 }
 
 // isUnmatched reports whether a verdict says that the rule did not match. Of the members before the
@@ -147,6 +184,7 @@ func isUnmatched(verdict json.RawMessage) bool {
 // replay is one run of a file through rules.
 type replay struct {
 	rules   []replayRule
+	begin   func() error                                           // before the first event, or nil
 	each    func(from eventLine, verdicts []json.RawMessage) error // for each event
 	log     io.Writer                                              // for bad lines and progress
 	summary bool
@@ -179,6 +217,12 @@ func (r *replay) run(ctx context.Context, c *Config, name string) (err error) {
 	events, err := newEventReader(name, in, c, r.report(name))
 	if err != nil {
 		return err
+	}
+	// Whatever may be wrong with rules and events is known now.
+	if r.begin != nil {
+		if err := r.begin(); err != nil {
+			return err
+		}
 	}
 	bar := newProgress(r.log, size)
 	start := time.Now()
@@ -214,19 +258,15 @@ type readBatch struct {
 	err  error
 }
 
-// evaluate reads and evaluates at once, each on a goroutine of its own.
+// evaluate reads and evaluates at once, each on a goroutine of its own. If it ends early the reader may
+// still wait for what stdin gives, which nobody will see.
 func (r *replay) evaluate(ctx context.Context, engine *runtime.Offline, events *eventReader,
 	progress func()) error {
 	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	batches := make(chan readBatch, 4)
-	defer func() { // the reader must not use its file any more
-		cancel()
-		for range batches {
-		}
-	}()
 	report := events.onBad
 	go func() {
-		defer close(batches)
 		for {
 			var b readBatch
 			events.onBad = func(e lineError) { b.bad = append(b.bad, e) }
@@ -241,18 +281,21 @@ func (r *replay) evaluate(ctx context.Context, engine *runtime.Offline, events *
 			}
 		}
 	}()
-	for b := range batches {
+	for {
+		var b readBatch
+		select {
+		case b = <-batches:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 		for _, e := range b.bad {
 			report(e)
 		}
 		if b.err != nil {
 			return b.err
 		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 		if len(b.recs) == 0 {
-			break
+			return nil
 		}
 		verdicts, err := engine.Replay(ctx, b.recs)
 		if err != nil {
@@ -266,7 +309,6 @@ func (r *replay) evaluate(ctx context.Context, engine *runtime.Offline, events *
 		r.events += len(b.recs)
 		progress()
 	}
-	return nil
 }
 
 // summarize tells what the rules did, by the engine's own counters.

@@ -3,13 +3,16 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // manyEvents are so many that they fill several batches. Each third one has no time, and each fifth
@@ -172,7 +175,8 @@ func TestReplayBadLines(t *testing.T) {
 }
 
 func TestReplayFaults(t *testing.T) {
-	events := writeFile(t, "events.ndjson", "{}\n")
+	events, kept := writeFile(t, "events.ndjson", "{}\n"), writeFile(t, "kept", "kept")
+	cut := writeFile(t, "cut.gz", "\x1f\x8b")
 	always := modulePath("always")
 	for args, want := range map[string]string{
 		events:                              `required flag(s) "rule" not set`,
@@ -185,10 +189,36 @@ func TestReplayFaults(t *testing.T) {
 		"--rule a=" + always + " none.ndjson":                           `cannot read events "none.ndjson"`,
 		"--rule a=" + always + " --param x=1 " + events:                 `param "x" is not declared`,
 		"--rule a=" + always + " -o " + t.TempDir() + "/no/x " + events: "cannot write verdicts",
+		"--rule a=" + always + " -o " + events + " " + events:           "it is the file of the events",
+		"--rule a=" + always + " -o " + kept + " " + t.TempDir():        "is a directory",
+		"--rule a=" + always + " -o " + kept + " none.ndjson":           "cannot read events",
+		"--rule a=" + always + " -o " + kept + " " + cut:                `cannot read events "` + cut,
+		"--rule a=none.wasm -o " + kept + " " + events:                  "cannot read module",
 	} {
 		code, out, errs := verb(t, "", append([]string{"replay"}, strings.Fields(args)...)...)
 		if code != 1 || !strings.Contains(errs, want) || out != "" {
 			t.Errorf("replay %s: exit code %d, %s", args, code, errs)
+		}
+	}
+	for name, want := range map[string]string{kept: "kept", events: "{}\n"} {
+		if text, err := os.ReadFile(name); err != nil || string(text) != want {
+			t.Errorf("%s has %q after replays that did not begin, expected %q, %v", name, text, want, err)
+		}
+	}
+}
+
+// An interruption ends a replay that waits for events.
+func TestReplayInterrupted(t *testing.T) {
+	for _, text := range []string{"", "{}\n"} {
+		in, feed := io.Pipe()
+		defer feed.Close()
+		go func() { _, _ = feed.Write([]byte(text)) }()
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(300*time.Millisecond, cancel)
+		var errs strings.Builder
+		args := []string{"replay", "--rule", "a=" + modulePath("always"), "-"}
+		if code := run(ctx, args, in, io.Discard, &errs); code != 1 || errs.String() != "wasmeval: interrupted\n" {
+			t.Errorf("after %q: exit code %d, %s", text, code, errs.String())
 		}
 	}
 }
