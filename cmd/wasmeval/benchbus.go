@@ -587,14 +587,16 @@ func (p *busPart) judge(b *bench, holds, beyond float64) {
 		micros(at("ring", beyond).all(p99OfRun)), fmt.Sprintf("at %s/s", number(beyond)))
 	b.report.judge("tail-below", micros(at("ring", holds).all(p99OfRun)),
 		micros(at("chan buffered", holds).all(p99OfRun)), fmt.Sprintf("at %s/s", number(holds)))
-	for _, rate := range []float64{holds, beyond} {
+	plot := func(file string, rate float64) {
 		var list []*measurement
 		for _, q := range queues {
 			list = append(list, at(q.name, rate))
 		}
-		b.report.plots = append(b.report.plots, latencyPlot("bus", fmt.Sprintf("latency-bus-%.0f.svg",
-			rate), fmt.Sprintf("Latency at %s messages/s", number(rate)), list...))
+		b.report.plots = append(b.report.plots, latencyPlot("bus", file,
+			fmt.Sprintf("Latency at %s messages/s", number(rate)), list...))
 	}
+	plot("latency-bus-below.svg", holds)
+	plot("latency-bus-beyond.svg", beyond)
 }
 
 func processCPU() time.Duration {
