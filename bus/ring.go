@@ -26,6 +26,7 @@ const (
 	positionMask = 1<<63 - 1 // positions are counted modulo 2^63, since tail has a bit for closed
 	closedBit    = 1
 
+	wordBytes = 8 // of a meta word
 	wordsBits = 3 // as many meta words as this has values are on a cache line
 
 	minRingBytes = 64 << 10
@@ -107,7 +108,7 @@ func newRingAt(sizeBytes int, start uint64) (*Ring, error) {
 		return nil, fmt.Errorf("cannot make a ring of %d bytes: expected %d to %d",
 			sizeBytes, minRingBytes, maxRingBytes)
 	}
-	n := uint64(1) << bits.Len64(uint64(sizeBytes-1)/cellBytes)
+	n := cellsOfRing(sizeBytes)
 	r := &Ring{
 		cells: make([]byte, n*cellBytes),
 		meta:  make([]atomic.Uint64, n),
@@ -127,6 +128,11 @@ func newRingAt(sizeBytes int, start uint64) (*Ring, error) {
 	r.headSeen.Store(start)
 	return r, nil
 }
+
+func cellsOfRing(sizeBytes int) uint64 { return 1 << bits.Len64(uint64(sizeBytes-1)/cellBytes) }
+
+// RingMemory is how many bytes of memory a ring of sizeBytes takes once it has been full.
+func RingMemory(sizeBytes int) uint64 { return cellsOfRing(sizeBytes) * (cellBytes + wordBytes) }
 
 // MaxRecord is the size in bytes of the largest record that the ring takes: an eighth of the ring,
 // and not more than 2 MiB, less what a frame has beside one record.

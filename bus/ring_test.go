@@ -381,3 +381,17 @@ func TestSizes(t *testing.T) {
 		}
 	}
 }
+
+// RingMemory is what a ring has.
+func TestRingMemory(t *testing.T) {
+	for _, size := range []int{minRingBytes, minRingBytes + 1, 3 << 20} {
+		r, err := NewRing(size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		have := uint64(len(r.cells)) + uint64(len(r.meta))*uint64(unsafe.Sizeof(r.meta[0]))
+		if RingMemory(size) != have {
+			t.Errorf("a ring of %d bytes takes %d, expected %d", size, RingMemory(size), have)
+		}
+	}
+}

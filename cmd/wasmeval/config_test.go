@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"os"
 	"path/filepath"
 	"reflect"
+	goruntime "runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -657,6 +659,30 @@ func TestFaultsBetweenOptions(t *testing.T) {
 			strings.Contains(err.Error(), "\n")):
 			t.Errorf("%q: fault %v, expected one with %q", c.flags, err, c.want)
 		}
+	}
+}
+
+// Rings that this machine has no memory for are refused before they are made.
+func TestRingsBeyondMemory(t *testing.T) {
+	c := &Config{Bus: BusConfig{Shards: 4, RingBytes: 100 * mib}} // 128 MiB each, and an eighth more
+	if err := errors.Join(checkRings(c, 0), checkRings(c, 576*mib)); err != nil {
+		t.Error(err)
+	}
+	want := "bus.shards 4 with bus.ring_bytes 100MiB take 0.6 GiB of memory, and there are 0.5"
+	if err := checkRings(c, 512*mib); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, expected %q", err, want)
+	}
+	have := memoryBytes()
+	if goruntime.GOOS == "linux" && have < 64*mib {
+		t.Errorf("this machine has %d bytes of memory, so it is said", have)
+	}
+	if have == 0 || have >= 256*gib {
+		return // there is room, or nobody knows
+	}
+	code, _, errs := verb(t, "", "serve", "--data-dir", t.TempDir(), "--http", "127.0.0.1:0", "--udp", "",
+		"--shards", "256", "--ring-bytes", "1GiB")
+	if code != 1 || !strings.Contains(errs, "expected fewer or smaller rings") {
+		t.Errorf("exit code %d, %s", code, errs)
 	}
 }
 

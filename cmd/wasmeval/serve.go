@@ -104,6 +104,9 @@ func start(ctx context.Context, c *Config, out io.Writer) (s *server, err error)
 			s = nil
 		}
 	}()
+	if err := checkRings(c, memoryBytes()); err != nil {
+		return s, err
+	}
 	if s.bus, err = bus.New(bus.Config{Shards: c.Bus.Shards, RingBytes: c.Bus.RingBytes}); err != nil {
 		return s, err
 	}
@@ -131,6 +134,18 @@ func start(ctx context.Context, c *Config, out io.Writer) (s *server, err error)
 	}
 	s.ready.Store(true)
 	return s, nil
+}
+
+// checkRings refuses rings for which there is not the memory: the kernel would end the server once they
+// fill, with all that is in them. have is 0 if nobody knows how much there is.
+func checkRings(c *Config, have uint64) error {
+	need := uint64(c.Bus.Shards) * bus.RingMemory(c.Bus.RingBytes)
+	if have == 0 || need <= have {
+		return nil
+	}
+	return fmt.Errorf("bus.shards %d with bus.ring_bytes %s take %.1f GiB of memory, and there are %.1f: "+
+		"expected fewer or smaller rings", c.Bus.Shards, formatSize(c.Bus.RingBytes), float64(need)/gib,
+		float64(have)/gib)
 }
 
 // limits are the engine's limits by the configuration.
