@@ -56,8 +56,8 @@ func (a *API) upload(r *http.Request) (runtime.PutResult, error) {
 	return a.c.Engine.Put(r.Context(), name(r), code, o)
 }
 
-// putOptions reads the query of an upload. The rule's configuration is the JSON of config, in which
-// the others set one key each; without any of them the rule keeps the one it has.
+// putOptions reads the query of an upload. The version's configuration is the JSON of config, in which
+// the others set one key each; without any of them the version has the one it had, or else the rule's.
 func putOptions(q url.Values) (runtime.PutOptions, error) {
 	o := runtime.PutOptions{Activate: true}
 	c := &runtime.RuleConfig{}

@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -53,11 +54,49 @@ func (r *ruleRecord) copy() *ruleRecord {
 	return &c
 }
 
-// activate makes n the active version of a record.
+// activate makes n the active version of a record, with the configuration that n had.
 func (r *ruleRecord) activate(n VersionNumber) {
-	if r.Active != n {
-		r.Previous, r.Active = r.Active, n
+	if r.Active == n {
+		return
 	}
+	if old := r.version(r.Active); old != nil {
+		config := r.Config
+		old.Config = &config
+	}
+	r.Previous, r.Active = r.Active, n
+	v := r.version(n)
+	if v.Config != nil {
+		r.Config, v.Config = *v.Config, nil
+	}
+}
+
+// configOf is the configuration of a version, or nil if it has none of its own.
+func (r *ruleRecord) configOf(v *versionRecord) *RuleConfig {
+	if v.Number == r.Active {
+		return &r.Config
+	}
+	return v.Config
+}
+
+// running is the version of a record that runs; 0: none.
+func (r *ruleRecord) running() VersionNumber {
+	if r == nil || !r.Enabled {
+		return 0
+	}
+	return r.Active
+}
+
+// inherited adds to the error of an activation where parameters came from that nobody gave with it.
+func inherited(err error, old, rec *ruleRecord) error {
+	var e *Error
+	if old == nil || old.Active == 0 || old.Active == rec.Active || !errors.As(err, &e) || e.Kind != BadParams {
+		return err
+	}
+	if v := old.version(rec.Active); v != nil && v.Config != nil {
+		return err
+	}
+	return errorf(BadParams, "%s; version %d has no configuration of its own, so it takes over that of "+
+		"version %d: upload it with one, {} for all defaults", e.Msg, rec.Active, old.Active)
 }
 
 // Put adds a module as a version of a rule, and activates it if asked. Bytes that the rule already
@@ -105,14 +144,19 @@ func (e *Engine) Put(ctx context.Context, name RuleName, code []byte, o PutOptio
 		c.sha, c.code = sha, code
 	}
 	c.audit.Version, res.Version = v.Number, v.Number
-	if o.Config != nil {
-		rec.Config = *o.Config
-	}
 	if o.Activate {
 		rec.activate(v.Number)
 	}
+	if o.Config != nil {
+		if err := e.configure(rec, v, o.Config); err != nil {
+			return PutResult{}, err
+		}
+	}
 	swap, err := e.apply(ctx, c)
 	if err != nil {
+		if o.Config == nil {
+			err = inherited(err, old, rec)
+		}
 		return PutResult{}, err
 	}
 	res.Active = rec.Active
@@ -122,7 +166,26 @@ func (e *Engine) Put(ctx context.Context, name RuleName, code []byte, o PutOptio
 	return res, nil
 }
 
-// Activate makes a version the active one, and enables the rule if it was disabled.
+// configure gives a version of a record a configuration. That of the active one is checked when it is
+// made ready.
+func (e *Engine) configure(rec *ruleRecord, v *versionRecord, c *RuleConfig) error {
+	if v.Number == rec.Active || rec.Active == 0 {
+		rec.Config = *c
+	}
+	if v.Number == rec.Active {
+		return nil
+	}
+	if err := c.check(&e.limits); err != nil {
+		return err
+	}
+	if _, err := paramsJSON(&v.Manifest, c.Params); err != nil {
+		return err
+	}
+	v.Config = c
+	return nil
+}
+
+// Activate makes a version the active one, with the configuration that it was active with last, and enables the rule if it was disabled.
 func (e *Engine) Activate(ctx context.Context, name RuleName, n VersionNumber, by string) (Swap, error) {
 	return e.change(ctx, name, "activate", by, func(r *ruleRecord) error {
 		if r.version(n) == nil {
@@ -134,7 +197,8 @@ func (e *Engine) Activate(ctx context.Context, name RuleName, n VersionNumber, b
 	})
 }
 
-// Rollback activates the version that was active before the active one.
+// Rollback activates the version that was active before the active one, with the configuration that it
+// had.
 func (e *Engine) Rollback(ctx context.Context, name RuleName, by string) (Swap, error) {
 	return e.change(ctx, name, "rollback", by, func(r *ruleRecord) error {
 		if r.Previous == 0 {
@@ -164,7 +228,7 @@ func (e *Engine) Disable(ctx context.Context, name RuleName, by string) (Swap, e
 	})
 }
 
-// Configure replaces a rule's configuration.
+// Configure replaces the configuration of a rule's active version.
 func (e *Engine) Configure(ctx context.Context, name RuleName, c RuleConfig, by string) (Swap, error) {
 	return e.change(ctx, name, "configure", by, func(r *ruleRecord) error {
 		r.Config = c
@@ -207,8 +271,9 @@ func (e *Engine) change(ctx context.Context, name RuleName, action, by string,
 	if err := edit(rec); err != nil {
 		return Swap{}, err
 	}
-	return e.apply(ctx, &change{name: name, record: rec,
+	swap, err := e.apply(ctx, &change{name: name, record: rec,
 		audit: Audit{By: by, Action: action, Version: rec.Active}})
+	return swap, inherited(err, old, rec)
 }
 
 // prefetch gets the program of the version that edit would make the active one, so that nobody waits
@@ -305,9 +370,11 @@ func (e *Engine) apply(ctx context.Context, c *change) (Swap, error) {
 	}
 	if !runs {
 		l := e.bus.Ledger()
-		return Swap{Generation: old.generation, Lost: l.Difference()}, nil
+		return Swap{Generation: old.generation, Lost: l.Difference(), Running: c.record.running()}, nil
 	}
-	return e.publish(next), nil
+	swap := e.publish(next)
+	swap.Running = c.record.running()
+	return swap, nil
 }
 
 // ruleIn returns the rule of that name, or nil.
@@ -435,7 +502,7 @@ func (e *Engine) Versions(name RuleName) ([]Version, error) {
 	list := make([]Version, len(rec.Versions))
 	for i, v := range rec.Versions {
 		list[i] = Version{Number: v.Number, SHA256: v.SHA256, Bytes: v.Bytes, Uploaded: v.Uploaded,
-			By: v.By, Manifest: v.Manifest, Active: v.Number == rec.Active}
+			By: v.By, Manifest: v.Manifest, Active: v.Number == rec.Active, Config: rec.configOf(&v)}
 	}
 	return list, nil
 }
@@ -454,6 +521,7 @@ func (e *Engine) Module(name RuleName, n VersionNumber) ([]byte, error) {
 	return e.moduleOf(name, v)
 }
 
+// version returns a version (0: the active one), and the configuration that it has or would take over.
 func (e *Engine) version(name RuleName, n VersionNumber) (versionRecord, RuleConfig, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -471,6 +539,9 @@ func (e *Engine) version(name RuleName, n VersionNumber) (versionRecord, RuleCon
 	if v == nil {
 		return versionRecord{}, RuleConfig{}, &Error{Kind: NotFound,
 			Msg: fmt.Sprintf("rule %q has no version %d", name, n)}
+	}
+	if c := rec.configOf(v); c != nil {
+		return *v, *c, nil
 	}
 	return *v, rec.Config, nil
 }

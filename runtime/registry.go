@@ -30,15 +30,18 @@ type versionRecord struct {
 	Uploaded time.Time     `json:"uploaded"`
 	By       string        `json:"by"`
 	Manifest Manifest      `json:"manifest"`
+	Config   *RuleConfig   `json:"config,omitempty"` // see ruleRecord.Config
 }
 
 // ruleRecord is one rule as the registry keeps it. Records are not changed once they are stored in
 // Engine.rules: a change makes a copy.
 type ruleRecord struct {
-	Active   VersionNumber   `json:"active"`
-	Previous VersionNumber   `json:"previous"`
-	Enabled  bool            `json:"enabled"`
-	Updated  time.Time       `json:"updated"`
+	Active   VersionNumber `json:"active"`
+	Previous VersionNumber `json:"previous"`
+	Enabled  bool          `json:"enabled"`
+	Updated  time.Time     `json:"updated"`
+	// Config is that of the active version. Another version has the one that it was active with last, or
+	// came with; nil if it was neither, and then it takes over what the rule has when it is activated.
 	Config   RuleConfig      `json:"config"`
 	Versions []versionRecord `json:"versions"`
 }

@@ -74,6 +74,7 @@ type Version struct {
 	By       string        `json:"by"`
 	Manifest Manifest      `json:"manifest"`
 	Active   bool          `json:"active"`
+	Config   *RuleConfig   `json:"config,omitempty"` // that it has or would come back with, if there is one
 }
 
 // Rule is one rule as the registry has it.
@@ -99,6 +100,8 @@ type Swap struct {
 	Drained    int        `json:"drained"` // events that the previous generation finished during the swap
 	TookMicros int64      `json:"took_us"` // from the publication until the previous generation was gone
 	Lost       int64      `json:"lost"`    // the ledger's difference
+
+	Running VersionNumber `json:"running"` // of the rule, from now on; 0: none
 }
 
 // PutResult tells what an upload did.
@@ -114,7 +117,7 @@ type PutResult struct {
 // PutOptions says how to upload.
 type PutOptions struct {
 	Activate bool
-	Config   *RuleConfig // nil keeps the rule's configuration
+	Config   *RuleConfig // the version's; nil: the one that it was active with last, or else the rule's
 	By       string      // who, for the audit trail
 }
 

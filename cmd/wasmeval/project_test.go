@@ -197,7 +197,7 @@ func pushProject(t *testing.T) {
 		t.Errorf("push without a token: exit code %d, %s", code, errs)
 	}
 	code, out, errs := push("--server", p.url)
-	for _, want := range []string{"velocity version 1 is new", "generation ", "lost 0\n",
+	for _, want := range []string{"velocity version 1 is new", "generation ", "lost 0; running: version 1\n",
 		"active: version 1, before: none\n", "+ param limit f64 = 3", "+ field amount f64\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("push printed no %q: %s %s", want, out, errs)

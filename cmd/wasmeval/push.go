@@ -30,7 +30,7 @@ needed. Otherwise it is as "rules push", which takes the same flags.`,
 	v := &rulesVerbs{client: addClientFlags(cmd)}
 	cmd.PersistentFlags().BoolVar(&v.asJSON, "json", false, "print the server's answer as JSON")
 	cmd.Flags().BoolVar(&off, "no-activate", false, "upload only; activate it later")
-	config.add(cmd)
+	config.addTo(cmd, resetPush)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name, module, err := projectModule(cmd, args)
 		if err != nil {

@@ -41,7 +41,7 @@ func newRules() *cobra.Command {
 	cmd.PersistentFlags().BoolVar(&v.asJSON, "json", false, "print the server's answer as JSON")
 	cmd.AddCommand(v.push(), v.list(), v.show(), v.versions(), v.activate(), v.configure(), v.test(),
 		v.audit(),
-		v.swap("rollback", "Activate the version that was active before"),
+		v.swap("rollback", "Activate the version that was active before, with its configuration"),
 		v.swap("enable", "Let a rule take events again"),
 		v.swap("disable", "Keep a rule from taking events"),
 		v.remove())
@@ -79,8 +79,9 @@ func (v *rulesVerbs) push() *cobra.Command {
 		Short: "Upload a module as a new version of a rule, and make it active",
 		Long: `Uploads a module. The same bytes are the same version again. Unless --no-activate is given, the
 version takes over at once, with no event lost; the answer proves it. Parameters, fuel and policy
-that are given here become the rule's whole configuration; with none of them it keeps the one it
-has. To change one of several, use configure.`,
+that are given here become the version's whole configuration, and with --reset what is not given has
+its default. With none of them a new version takes over the configuration that the rule has, and one
+that was there before has its own again. To change one of several, use configure.`,
 		Example: `  wasmeval rules push geofence geofence.wasm
   wasmeval rules push payment-limit payment-limit.wasm --param limit=500 --param currency=USD
   wasmeval rules push risky risky.wasm --no-activate --on-failure fail_closed`,
@@ -91,7 +92,7 @@ has. To change one of several, use configure.`,
 		},
 	}
 	cmd.Flags().BoolVar(&off, "no-activate", false, "upload only; activate it later")
-	config.add(cmd)
+	config.addTo(cmd, resetPush)
 	return cmd
 }
 
@@ -136,8 +137,8 @@ func showPut(w io.Writer, p *runtime.PutResult) {
 
 func showSwap(w io.Writer, s *runtime.Swap) {
 	took := time.Duration(s.TookMicros) * time.Microsecond
-	fmt.Fprintf(w, "generation %d after %v; the one before finished %d events; lost %d\n",
-		s.Generation, took, s.Drained, s.Lost)
+	fmt.Fprintf(w, "generation %d after %v; the one before finished %d events; lost %d; running: %s\n",
+		s.Generation, took, s.Drained, s.Lost, versionOr(s.Running, "none"))
 }
 
 func (v *rulesVerbs) list() *cobra.Command {
@@ -245,11 +246,12 @@ func (v *rulesVerbs) versions() *cobra.Command {
 			r := call{method: http.MethodGet, path: rulePath(args[0], "/versions")}
 			return v.run(cmd, fmt.Sprintf("list versions of rule %q", args[0]), r, &answer,
 				func(w io.Writer) {
-					fmt.Fprintln(w, "VERSION\tACTIVE\tBYTES\tUPLOADED\tBY\tSHA256")
+					fmt.Fprintln(w, "VERSION\tACTIVE\tBYTES\tUPLOADED\tBY\tSHA256\tCONFIGURATION")
 					for _, n := range answer.Versions {
-						fmt.Fprintf(w, "%d\t%s\t%d\t%s\t%s\t%s\n", n.Number,
+						config, _ := json.Marshal(n.Config) // null if it has none of its own
+						fmt.Fprintf(w, "%d\t%s\t%d\t%s\t%s\t%s\t%s\n", n.Number,
 							map[bool]string{true: "yes", false: "-"}[n.Active], n.Bytes,
-							shortTime(n.Uploaded), n.By, n.SHA256)
+							shortTime(n.Uploaded), n.By, n.SHA256, oneLine(string(config)))
 					}
 				})
 		},
@@ -258,8 +260,10 @@ func (v *rulesVerbs) versions() *cobra.Command {
 
 func (v *rulesVerbs) activate() *cobra.Command {
 	return &cobra.Command{
-		Use:     "activate NAME VERSION",
-		Short:   "Make a version of a rule the active one",
+		Use:   "activate NAME VERSION",
+		Short: "Make a version of a rule the active one",
+		Long: `Makes a version the active one, with the configuration that it was active with last, or came with.
+One that has none takes over the rule's.`,
 		Example: `  wasmeval rules activate payment-limit 3`,
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -306,18 +310,17 @@ func (v *rulesVerbs) remove() *cobra.Command {
 }
 
 func (v *rulesVerbs) configure() *cobra.Command {
-	var reset bool
 	var config ruleConfigFlags
 	cmd := &cobra.Command{
 		Use:   "configure NAME",
 		Short: "Change a rule's parameters, fuel and policy on failure",
-		Long: `Changes what is given and leaves the rest as it is; with --reset the rest goes back to its
-default.`,
+		Long: `Changes what is given of the active version's configuration and leaves the rest as it is; with
+--reset the rest goes back to its default. Other versions keep theirs.`,
 		Example: `  wasmeval rules configure payment-limit --param limit=750
   wasmeval rules configure payment-limit --reset --on-failure fail_closed --fail-code 9`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if !reset && !config.given(cmd) {
+			if !config.given(cmd) {
 				return errors.New("nothing to change: expected --param, --fuel, --on-failure, " +
 					"--fail-code, --fail-payload or --reset")
 			}
@@ -330,7 +333,7 @@ default.`,
 			if _, err := c.get(cmd.Context(), rulePath(args[0]), nil, &rule); err != nil {
 				return fmt.Errorf("cannot %s: %w", what, err)
 			}
-			if reset {
+			if config.reset {
 				rule.Config = runtime.RuleConfig{}
 			}
 			if err := config.apply(cmd, &rule.Config); err != nil {
@@ -346,8 +349,7 @@ default.`,
 			return v.run(cmd, what, r, &swap, func(w io.Writer) { showSwap(w, &swap) })
 		},
 	}
-	cmd.Flags().BoolVar(&reset, "reset", false, "begin with the defaults, not with what is set")
-	config.add(cmd)
+	config.addTo(cmd, "begin with the defaults, not with what is set")
 	return cmd
 }
 
@@ -358,6 +360,15 @@ type ruleConfigFlags struct {
 	onFailure string
 	failCode  int32
 	instead   string
+	reset     bool
+}
+
+const resetPush = "give the version a configuration of its own, also if nothing else of it is given"
+
+// addTo adds them to a verb that can reset a configuration.
+func (f *ruleConfigFlags) addTo(cmd *cobra.Command, reset string) {
+	cmd.Flags().BoolVar(&f.reset, "reset", false, reset)
+	f.add(cmd)
 }
 
 func (f *ruleConfigFlags) add(cmd *cobra.Command) {
@@ -374,7 +385,7 @@ func (f *ruleConfigFlags) add(cmd *cobra.Command) {
 var ruleConfigNames = []string{"param", "fuel", "on-failure", "fail-code", "fail-payload"}
 
 func (f *ruleConfigFlags) given(cmd *cobra.Command) bool {
-	return slices.ContainsFunc(ruleConfigNames, cmd.Flags().Changed)
+	return f.reset || slices.ContainsFunc(ruleConfigNames, cmd.Flags().Changed)
 }
 
 // apply sets what was given in c.
