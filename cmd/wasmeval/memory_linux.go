@@ -4,15 +4,14 @@ import (
 	"bytes"
 	"os"
 	"strconv"
-
-	"golang.org/x/sys/unix"
+	"syscall"
 )
 
 // memoryBytes is how much memory this process can have, at most: that of the machine, or of its control
 // group if that is less. 0: it is not known.
 func memoryBytes() uint64 {
-	var s unix.Sysinfo_t
-	if unix.Sysinfo(&s) != nil {
+	var s syscall.Sysinfo_t
+	if syscall.Sysinfo(&s) != nil {
 		return 0
 	}
 	most := s.Totalram * uint64(s.Unit)
