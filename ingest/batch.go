@@ -20,6 +20,9 @@ const (
 	keepOut  = 1 << 20
 )
 
+// smallBody is how many bytes a body may have without being counted in Ingest.bodies.
+const smallBody = 64 << 10
+
 // itemError is what a reply says of one event that was not taken.
 type itemError struct {
 	Index  int    `json:"index"`
@@ -36,6 +39,7 @@ type batch struct {
 	binary *event.Scanner // of the data of CloudEvents in binary mode
 	gzip   *gzip.Reader
 	body   []byte
+	held   int // bytes of body that count in Ingest.bodies
 	env    event.Envelope
 	out    []byte
 
@@ -79,6 +83,10 @@ func (in *Ingest) batch(keep int) *batch {
 
 func (b *batch) release() {
 	b.forget()
+	if b.held > 0 {
+		b.in.bodies.Add(int64(-b.held))
+		b.held = 0
+	}
 	if cap(b.body) > keepBody {
 		b.body = nil
 	}
@@ -89,8 +97,18 @@ func (b *batch) release() {
 	b.in.batches.Put(b)
 }
 
-// read reads the body, decompressed. The error is errNoBody, errBodyTooLarge, or what a reader
-// says; then body has what was read.
+// hold counts the body's memory once it is large, and reports whether there is room for it.
+func (b *batch) hold() bool {
+	if cap(b.body) <= smallBody {
+		return true
+	}
+	more := cap(b.body) - b.held
+	b.held += more
+	return b.in.bodies.Add(int64(more)) <= int64(b.in.config.BodiesBytes)
+}
+
+// read reads the body, decompressed. The error is errNoBody, errBodyTooLarge, errBodiesFull, or what a
+// reader says; then body has what was read.
 func (b *batch) read(r *http.Request, compressed bool) error {
 	limit := b.in.config.BodyBytes
 	if r.ContentLength > int64(limit) {
@@ -112,6 +130,9 @@ func (b *batch) read(r *http.Request, compressed bool) error {
 	for {
 		if len(b.body) == cap(b.body) {
 			b.body = append(b.body, 0)[:len(b.body)]
+			if !b.hold() {
+				return errBodiesFull
+			}
 		}
 		// One byte more than the limit tells a body that is too large.
 		room := b.body[len(b.body):min(cap(b.body), limit+1)]

@@ -21,8 +21,9 @@ import (
 //	{"results":[{"index":0,"verdicts":[…]},{"index":1,"error":{"reason":"malformed","detail":"…"}}]}
 //
 // in the order of the events. The query parameter or header timeout, such as 200ms, limits the
-// wait; past it the answer is 504, and the events are evaluated all the same. If no event could be
-// taken for want of room the answer is 429.
+// wait; past it the answer is 504, and the events are evaluated all the same. If the verdicts take more
+// memory than they may have it is 413 or 503, likewise. If no event could be taken for want of room the
+// answer is 429.
 func (in *Ingest) Evaluate(w http.ResponseWriter, r *http.Request) { in.EvaluateRule(w, r, "") }
 
 // EvaluateRule is Evaluate for the verdicts of one rule.
@@ -57,6 +58,7 @@ func (in *Ingest) EvaluateRule(w http.ResponseWriter, r *http.Request, rule stri
 	b.lose(p)
 	b.setReply(reply.ID())
 	b.submit(p)
+	b.skip(reply)
 	switch {
 	case b.taken > 0 || b.why == nil:
 		b.answer(w, r, reply, timeout)
@@ -110,6 +112,16 @@ func (b *batch) fail(w http.ResponseWriter, r *http.Request, err error) {
 	problem.Write(w, r, http.StatusInternalServerError, "internal", "the server failed", nil)
 }
 
+// skip says which events get no verdicts, since they were not taken.
+func (b *batch) skip(reply Reply) {
+	for _, index := range b.notTaken {
+		reply.Skip(int(index))
+	}
+	for _, e := range b.errors {
+		reply.Skip(e.Index)
+	}
+}
+
 // answer waits for the verdicts of what was taken and writes the results.
 func (b *batch) answer(w http.ResponseWriter, r *http.Request, reply Reply, timeout time.Duration) {
 	for _, index := range b.notTaken {
@@ -118,9 +130,6 @@ func (b *batch) answer(w http.ResponseWriter, r *http.Request, reply Reply, time
 			why = bus.Closed
 		}
 		b.addError(int(index), why, b.why)
-	}
-	for _, e := range b.errors {
-		reply.Skip(e.Index)
 	}
 	verdicts, err := reply.Wait(r.Context(), timeout)
 	switch {
@@ -131,6 +140,14 @@ func (b *batch) answer(w http.ResponseWriter, r *http.Request, reply Reply, time
 		b.problem(w, r, http.StatusGatewayTimeout, "timeout",
 			fmt.Sprintf("there were not all verdicts within %v: the events are evaluated all the same",
 				timeout))
+	case errors.Is(err, ErrAnswerTooLarge):
+		b.problem(w, r, http.StatusRequestEntityTooLarge, "answer_too_large", "the verdicts take more bytes "+
+			"than an answer may have: expected fewer events in a request; the events are evaluated all the same")
+	case errors.Is(err, ErrAnswersFull):
+		b.problem(w, r, http.StatusServiceUnavailable, "answers_full", "the verdicts that wait to be sent take "+
+			"all the memory that they may have; the events are evaluated all the same")
+	case errors.Is(err, ErrNoRule):
+		b.problem(w, r, http.StatusNotFound, "no_rule", "the rule was deleted or disabled meanwhile")
 	default:
 		b.fail(w, r, err)
 	}
@@ -139,6 +156,7 @@ func (b *batch) answer(w http.ResponseWriter, r *http.Request, reply Reply, time
 func (b *batch) results(w http.ResponseWriter, verdicts []json.RawMessage) {
 	slices.SortFunc(b.errors, func(x, y itemError) int { return cmp.Compare(x.Index, y.Index) })
 	left := b.errors
+	w.Header()["Content-Type"] = jsonType
 	out := append(b.out[:0], `{"results":[`...)
 	for i := range b.events {
 		if i > 0 {
@@ -157,14 +175,16 @@ func (b *batch) results(w http.ResponseWriter, verdicts []json.RawMessage) {
 		default:
 			out = append(out, `,"verdicts":[]`...)
 		}
-		out = append(out, '}')
+		if out = append(out, '}'); len(out) > keepOut { // a large answer is not held twice
+			w.Write(out)
+			out = out[:0]
+		}
 	}
 	out = append(out, ']')
 	if b.cut {
 		out = append(out, `,"rest_not_read":true`...)
 	}
 	b.out = append(out, "}\n"...)
-	w.Header()["Content-Type"] = jsonType
 	w.Write(b.out) // an error means that the client has gone
 }
 

@@ -309,8 +309,9 @@ func TestEvaluateNothingTaken(t *testing.T) {
 		if fmt.Sprint(a.NotTaken) != "[[0 0] [2 2]]" || a.header.Get("Retry-After") == "" {
 			t.Errorf("%s: not_taken %v, Retry-After %q", c.code, a.NotTaken, a.header.Get("Retry-After"))
 		}
-		if rs.opened != 1 || rs.closed != 1 {
-			t.Errorf("%s: %d replies opened, %d closed", c.code, rs.opened, rs.closed)
+		if rs.opened != 1 || rs.closed != 1 || len(rs.skipped) != 3 {
+			t.Errorf("%s: %d replies opened, %d closed, %d events skipped: expected 1, 1 and all 3", c.code,
+				rs.opened, rs.closed, len(rs.skipped))
 		}
 		want.Received += 3
 		want.Lost[bus.NotObject]++
@@ -383,6 +384,49 @@ func TestEvaluateWait(t *testing.T) {
 			a.expect(t, http.StatusOK, "")
 		}
 		w.expectLedger(bus.SourceEvaluate, want)
+	}
+}
+
+// Verdicts that take too much memory, and a rule that went, are told; the events were taken.
+func TestEvaluateWithoutAnswer(t *testing.T) {
+	for _, c := range []struct {
+		err    error
+		status int
+		code   string
+	}{
+		{ErrAnswerTooLarge, 413, "answer_too_large"},
+		{ErrAnswersFull, 503, "answers_full"},
+		{ErrNoRule, 404, "no_rule"},
+	} {
+		w, rs := newEvaluate(t, Config{}, 1)
+		rs.wait = func(context.Context) error { return c.err }
+		a := w.evaluate(`[{"n":0},7]`)
+		a.expect(t, c.status, c.code)
+		a.expectCounts(t, 2, 1, 1)
+		w.drain()
+		w.expectLedger(bus.SourceEvaluate, itemsOf("ok not_object").ledger(t))
+	}
+}
+
+// An answer is whole however large it is, and its memory is not.
+func TestLargeResults(t *testing.T) {
+	w := newWorld(t, Config{}, 1, smallRing)
+	b := w.in.batch(10)
+	defer b.release()
+	verdicts := make([]json.RawMessage, 5000)
+	for i := range verdicts {
+		verdicts[i] = json.RawMessage(fmt.Sprintf(`[{"n":%d,"text":%q}]`, i, strings.Repeat("x", 1000)))
+	}
+	b.events = len(verdicts)
+	a := w.serve(func(rw http.ResponseWriter, _ *http.Request) { b.results(rw, verdicts) }, request(nil))
+	a.expect(t, http.StatusOK, "")
+	list := make(items, len(verdicts))
+	for i := range list {
+		list[i] = "ok"
+	}
+	list.expectResults(t, a.Results)
+	if cap(b.out) > 2*keepOut {
+		t.Errorf("an answer of %d bytes takes %d more", len(a.text), cap(b.out))
 	}
 }
 

@@ -98,6 +98,12 @@ func (b *batch) refuseBody(w http.ResponseWriter, r *http.Request, p *bus.Produc
 		b.refuseAll(w, r, p, bus.TooLarge, http.StatusRequestEntityTooLarge, "body_too_large",
 			fmt.Sprintf("the body has more than %d bytes after decompression: nothing of it was taken",
 				b.in.config.BodyBytes))
+	case errors.Is(err, errBodiesFull):
+		b.countSeen(f)
+		w.Header().Set("Retry-After", "1")
+		b.refuseAll(w, r, p, bus.RingFull, http.StatusTooManyRequests, "bodies_full",
+			fmt.Sprintf("the bodies that are read now take all of %d bytes: nothing of this one was taken",
+				b.in.config.BodiesBytes))
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		b.countSeen(f)
 		b.refuseAll(w, r, p, bus.Malformed, http.StatusRequestTimeout, "body_timeout",

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	"wasmeval/bus"
@@ -322,5 +323,53 @@ func TestServer(t *testing.T) {
 	// How much of the body came before its end is the network's affair.
 	if n := l.Lost[bus.Malformed]; l.Accepted != 1000 || n < 1 || n > 3 || l.Received != 1000+n {
 		t.Errorf("the ledger has %s", ledgerText(l))
+	}
+}
+
+// Large bodies that are read at once share their memory: what comes when there is none left is refused, and
+// there is room again when the others are done, however they end.
+func TestBodiesFull(t *testing.T) {
+	line := `{"n":"` + strings.Repeat("x", 1000) + "\"}\n"
+	body := strings.Repeat(line, (200<<10)/len(line))
+	w := newWorld(t, Config{BodyBytes: 1 << 20, BodiesBytes: 1 << 20}, 1, 4<<20)
+	var ends []*io.PipeWriter
+	var done sync.WaitGroup
+	for range 3 { // 200 KiB in a little more
+		in, feed := io.Pipe()
+		ends = append(ends, feed)
+		done.Go(func() { w.serve(w.in.Events, request(in, ndjson)) })
+		if _, err := feed.Write([]byte(body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	held := w.in.bodies.Load()
+	if held < 3*200<<10 || held > 1<<20 {
+		t.Fatalf("%d bytes are held by 3 bodies of %d", held, len(body))
+	}
+	a := w.post(strings.Repeat(body, 4), ndjson)
+	a.expect(t, http.StatusTooManyRequests, "bodies_full")
+	refused := uint64(*a.Received)
+	if a.header.Get("Retry-After") == "" || *a.Received == 0 || a.Accepted != 0 {
+		t.Errorf("%d of %d events accepted, Retry-After %q", a.Accepted, *a.Received, a.header.Get("Retry-After"))
+	}
+	small := w.post(line, ndjson) // is never in want of room
+	small.expect(t, http.StatusAccepted, "")
+	if n := w.in.bodies.Load(); n != held {
+		t.Errorf("%d bytes are held after a refusal, %d before", n, held)
+	}
+	for _, feed := range ends[1:] {
+		_ = feed.Close()
+	}
+	_ = ends[0].CloseWithError(errors.New("the client has gone"))
+	done.Wait()
+	if n := w.in.bodies.Load(); n != 0 {
+		t.Errorf("%d bytes are held by nothing", n)
+	}
+	w.discard()
+	a = w.post(strings.Repeat(body, 4), ndjson)
+	a.expect(t, http.StatusAccepted, "")
+	l := w.bus.Ledger().Sources[bus.SourceHTTP]
+	if l.Lost[bus.RingFull] != refused {
+		t.Errorf("%d events dropped, expected the %d of the refused body", l.Lost[bus.RingFull], refused)
 	}
 }

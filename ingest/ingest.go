@@ -21,8 +21,9 @@ type Config struct {
 	Fields event.Fields // where events that are no CloudEvents have their envelope
 	Limits event.Limits
 
-	BodyBytes int // of one request, after decompression; default 16 MiB
-	MaxEvents int // events in one request; default 262,144
+	BodyBytes   int // of one request, after decompression; default 16 MiB
+	BodiesBytes int // of all large ones that are read at once; default 256 MiB, at least BodyBytes
+	MaxEvents   int // events in one request; default 262,144
 
 	Open            OpenReply     // required for Evaluate and EvaluateRule
 	MaxEvaluate     int           // events in one request for verdicts; default 1,000
@@ -46,13 +47,15 @@ type Reply interface {
 	ID() uint64     // the number to put into the records; not 0
 	Skip(index int) // the event with that index gets no verdict: it was not taken
 	// Wait returns, for each index, a JSON array of verdicts, or nil if it was skipped. It returns
-	// ctx's error if that ends first, and context.DeadlineExceeded after the timeout.
+	// ctx's error if that ends first, context.DeadlineExceeded after the timeout, ErrAnswerTooLarge or
+	// ErrAnswersFull, and ErrNoRule if the rule went meanwhile.
 	Wait(ctx context.Context, timeout time.Duration) ([]json.RawMessage, error)
 	Close()
 }
 
 const (
 	defaultBodyBytes       = 16 << 20
+	defaultBodiesBytes     = 256 << 20
 	defaultMaxEvents       = 1 << 18
 	defaultMaxEvaluate     = 1000
 	defaultEvaluateTimeout = 5 * time.Second
@@ -70,6 +73,7 @@ type Ingest struct {
 	nonce    string        // tells the ids given by this process from those of others
 	ids      atomic.Uint64 // how many ids were given
 	requests atomic.Uint64 // spreads requests over lanes and shards
+	bodies   atomic.Int64  // bytes of the large bodies that requests have now
 
 	events   [httpLanes]*bus.Producer
 	evaluate [evaluateLanes]*bus.Producer
@@ -87,6 +91,7 @@ func New(c Config) (*Ingest, error) {
 		initial int
 	}{
 		{"body bytes", &c.BodyBytes, defaultBodyBytes},
+		{"bytes of all bodies", &c.BodiesBytes, max(defaultBodiesBytes, c.BodyBytes)},
 		{"events in a request", &c.MaxEvents, defaultMaxEvents},
 		{"events to evaluate", &c.MaxEvaluate, defaultMaxEvaluate},
 	} {
@@ -96,6 +101,10 @@ func New(c Config) (*Ingest, error) {
 		if *limit.n < 0 || *limit.n > 1<<30 {
 			return nil, fmt.Errorf("cannot take %d %s: expected 1 to %d", *limit.n, limit.name, 1<<30)
 		}
+	}
+	if c.BodiesBytes < c.BodyBytes {
+		return nil, fmt.Errorf("cannot take %d bytes of all bodies: expected at least the %d of one",
+			c.BodiesBytes, c.BodyBytes)
 	}
 	if c.EvaluateTimeout == 0 {
 		c.EvaluateTimeout = defaultEvaluateTimeout

@@ -25,7 +25,8 @@ type Limits struct {
 	Quarantine QuarantineLimits
 	Compile    CompileLimits
 
-	Waiting int // requests that wait for verdicts at once
+	Waiting     int // requests that wait for verdicts at once
+	AnswerBytes int // of the verdicts of one request; all that wait may have four times as many
 
 	Rules    int // rules in the registry
 	Versions int // versions of one rule
@@ -38,8 +39,8 @@ func DefaultLimits() Limits {
 		Module:    meter.DefaultLimits(),
 		EventFuel: 1_750_000, CallFuel: 1_750_000, InitFuel: 7_000_000,
 		PayloadBytes: 16 << 10, OutputBytes: 1 << 20, LogLineBytes: 1 << 10, LogRate: 10,
-		ManifestBytes: 64 << 10, StateBytes: 64 << 20, Waiting: 1024, Rules: 1000, Versions: 1000,
-		Standby: 4,
+		ManifestBytes: 64 << 10, StateBytes: 64 << 20, Waiting: 1024, AnswerBytes: 64 << 20,
+		Rules: 1000, Versions: 1000, Standby: 4,
 		Quarantine: QuarantineLimits{InRow: 20, Percent: 10, Wait: time.Second,
 			MaxWait: 5 * time.Minute},
 		Compile: CompileLimits{DataBytes: 512 << 20, CPU: 10 * time.Second, Wall: 20 * time.Second,
@@ -74,7 +75,8 @@ func (l *Limits) check() error {
 		{"payload bytes", l.PayloadBytes}, {"output bytes", l.OutputBytes},
 		{"log line bytes", l.LogLineBytes}, {"log rate", l.LogRate},
 		{"manifest bytes", l.ManifestBytes}, {"state bytes", l.StateBytes},
-		{"waiting requests", l.Waiting}, {"rules", l.Rules}, {"versions", l.Versions},
+		{"waiting requests", l.Waiting}, {"bytes of an answer", l.AnswerBytes},
+		{"rules", l.Rules}, {"versions", l.Versions},
 		{"memory to compile in", l.Compile.DataBytes}, {"compiled bytes", l.Compile.CodeBytes},
 		{"cache bytes", l.Compile.CacheBytes},
 	} {

@@ -55,6 +55,7 @@ type pending struct {
 	index uint32
 	to    *Reply
 	list  []byte // a JSON array that lacks its end, or nil
+	over  bool   // nobody wants more of it
 }
 
 const (
@@ -227,19 +228,14 @@ func (w *worker) parse(v *event.View) *fastjson.Value {
 
 // match finds the rules for an event, and its reply if a request waits for it.
 func (w *worker) match(s *ruleSet, v *event.View, row uint16) *match {
-	if v.Reply != 0 {
-		to := w.e.replies.find(v.Reply)
-		switch {
-		case to == nil:
+	if to := w.e.replies.find(v.Reply); to != nil {
+		late := !to.wanted()
+		if late {
 			w.e.replies.stale.Add(1)
-			if v.Reply&oneRule != 0 {
-				return nil
-			}
-		case to.rule != "":
-			w.replies = append(w.replies, pending{row: row, index: v.Index, to: to})
-			return w.matchOne(s, to.rule)
-		default:
-			w.replies = append(w.replies, pending{row: row, index: v.Index, to: to})
+		}
+		w.replies = append(w.replies, pending{row: row, index: v.Index, to: to, over: late})
+		if to.rule != "" {
+			return w.matchOne(s, to)
 		}
 	}
 	if m := w.matches[string(v.Type)]; m != nil {
@@ -270,10 +266,11 @@ func (w *worker) newMatch(s *ruleSet, typ string) *match {
 	return m
 }
 
-func (w *worker) matchOne(s *ruleSet, rule string) *match {
-	i, ok := s.byName[rule]
-	if !ok {
-		return nil // deleted or disabled since the request came
+func (w *worker) matchOne(s *ruleSet, to *Reply) *match {
+	i, ok := s.byName[to.rule]
+	if !ok { // it was deleted or disabled since the request came
+		to.refuse(ErrNoRule)
+		return nil
 	}
 	if w.onlyOne[i] == nil {
 		w.onlyOne[i] = s.match(i)
@@ -434,6 +431,9 @@ func (w *worker) fail(s *ruleSet, r *activeRule, row uint16, now int64, fault *V
 // send routes one verdict, and adds it to the reply if a request waits for the event.
 func (w *worker) send(s *ruleSet, v *verdict, row uint16, now int64) {
 	to := w.reply(row)
+	if to != nil && to.over {
+		to = nil
+	}
 	failed := v.fault != nil
 	wanted := w.e.router.Wants(string(v.rule.name), v.code, failed)
 	if to == nil && !wanted {
@@ -448,13 +448,22 @@ func (w *worker) send(s *ruleSet, v *verdict, row uint16, now int64) {
 		w.e.router.Route(string(v.rule.name), v.code, failed, w.line)
 	}
 	if to != nil {
-		if to.list == nil {
-			to.list = append(make([]byte, 0, len(w.line)+2), '[')
-		} else {
-			to.list = append(to.list, ',')
-		}
-		to.list = append(to.list, w.line...)
+		to.add(w.line)
 	}
+}
+
+// add adds a verdict, if the reply has room for it.
+func (p *pending) add(line []byte) {
+	if !p.to.hold(len(line) + 1) {
+		p.over, p.list = true, nil
+		return
+	}
+	if p.list == nil {
+		p.list = append(make([]byte, 0, len(line)+2), '[')
+	} else {
+		p.list = append(p.list, ',')
+	}
+	p.list = append(p.list, line...)
 }
 
 // reply finds the reply of a row, or nil. They are in the order of the rows.

@@ -60,8 +60,10 @@ type BusConfig struct {
 type EventsConfig struct {
 	Fields    event.Fields
 	Limits    event.Limits
-	BodyBytes int // of a request
 	MaxEvents int // in a request
+
+	BodyBytes   int // of a request
+	BodiesBytes int // of all that are read at once
 }
 
 // RulesConfig bounds what rules may do.
@@ -94,6 +96,8 @@ type EvaluateConfig struct {
 	Timeout    time.Duration
 	MaxEvents  int
 	MaxWaiting int // requests
+
+	AnswerBytes int // of the verdicts of one request
 }
 
 // LogConfig is for the server's own log.
@@ -209,6 +213,9 @@ var options = []option{
 	{path: "events.body_bytes", flag: "body-bytes", standard: "16MiB", min: 1, max: gib,
 		help: "size of a request's body with events after decompression, at most",
 		to:   func(c *Config) any { return bytesOf(&c.Events.BodyBytes) }},
+	{path: "events.bodies_bytes", flag: "bodies-bytes", standard: "256MiB", min: mib, max: 64 * gib,
+		help: "size of all bodies above 64 KiB that are read at once, at most",
+		to:   func(c *Config) any { return bytesOf(&c.Events.BodiesBytes) }},
 
 	{path: "rules.event_fuel", flag: "event-fuel", standard: "1750000", min: 1, max: 1_000_000_000_000,
 		help: "fuel for one event, where the rule's configuration names none",
@@ -309,6 +316,9 @@ var options = []option{
 		min: 1, max: 1_000_000,
 		help: "requests that wait for their verdicts at once, at most",
 		to:   func(c *Config) any { return &c.Evaluate.MaxWaiting }},
+	{path: "evaluate.answer_bytes", flag: "evaluate-answer-bytes", standard: "64MiB", min: kib, max: gib,
+		help: "size of the verdicts of one request, at most; those of all requests may have four times as much",
+		to:   func(c *Config) any { return bytesOf(&c.Evaluate.AnswerBytes) }},
 	{path: "tail_listeners", flag: "tail-listeners", standard: "64", min: 1, max: 10_000,
 		help: "listeners of the tail at once, at most",
 		to:   func(c *Config) any { return &c.Sink.TailListeners }},
@@ -619,6 +629,10 @@ func (c *Config) check() []error {
 		f.add("events.event_bytes", "%s does not fit into a ring of %s: expected at most %d, an "+
 			"eighth of the ring less room for an envelope", formatSize(c.Events.Limits.EventBytes),
 			formatSize(c.Bus.RingBytes), most-envelopeBytes)
+	}
+	if e := &c.Events; e.BodiesBytes < e.BodyBytes {
+		f.add("events.bodies_bytes", "%s of all bodies: expected at least the %s of one, events.body_bytes",
+			formatSize(e.BodiesBytes), formatSize(e.BodyBytes))
 	}
 	for _, one := range []struct {
 		path   string

@@ -643,6 +643,8 @@ func TestFaultsBetweenOptions(t *testing.T) {
 		{[]string{"ring-bytes", "1GiB", "event-bytes", "2MiB"}, "does not fit into a ring of 1GiB"},
 		{[]string{"call-fuel", "1749999"}, "default: rules.event_fuel: 1750000 is above call_fuel"},
 		{[]string{"call-fuel", "1750000"}, ""},
+		{[]string{"body-bytes", "300MiB"}, "default: events.bodies_bytes: 256MiB of all bodies: expected at least the 300MiB"},
+		{[]string{"body-bytes", "256MiB"}, ""},
 		{[]string{"key", "user.id"}, ""},
 		{[]string{"key", "user."}, "flag --key: events.key_field: cannot use the key path"},
 		{[]string{"time-field", strings.Repeat("a.", 16) + "a"}, "expected at most 16 keys"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -159,7 +160,7 @@ func (c *Config) limits() runtime.Limits {
 	l.LogLineBytes, l.LogRate = r.LogLineBytes, r.LogRate
 	l.StateBytes = r.StateBytes
 	l.Rules, l.Versions, l.Standby = r.Rules, r.Versions, r.Standby
-	l.Waiting = c.Evaluate.MaxWaiting
+	l.Waiting, l.AnswerBytes = c.Evaluate.MaxWaiting, c.Evaluate.AnswerBytes
 	l.Compile = runtime.CompileLimits{
 		DataBytes: r.CompileMemoryBytes, CPU: r.CompileCPU, Wall: r.CompileTimeout,
 		Queue: r.CompileQueue, CodeBytes: r.CompiledBytes, CacheBytes: r.CacheBytes,
@@ -187,7 +188,7 @@ func compileCommand() ([]string, error) {
 func (c *Config) ingest() ingest.Config {
 	return ingest.Config{
 		Fields: c.Events.Fields, Limits: c.Events.Limits,
-		BodyBytes: c.Events.BodyBytes, MaxEvents: c.Events.MaxEvents,
+		BodyBytes: c.Events.BodyBytes, BodiesBytes: c.Events.BodiesBytes, MaxEvents: c.Events.MaxEvents,
 		MaxEvaluate: c.Evaluate.MaxEvents, EvaluateTimeout: c.Evaluate.Timeout,
 		SeparateDatagrams: !c.UDP.JoinDatagrams,
 	}
@@ -198,15 +199,35 @@ func (s *server) newIngest() (*ingest.Ingest, error) {
 	c.Bus = s.bus
 	c.Open = func(n int, rule string) (ingest.Reply, error) {
 		r, err := s.engine.OpenReply(n, rule)
-		switch {
-		case errors.Is(err, runtime.ErrNoRule):
-			return nil, ingest.ErrNoRule
-		case errors.Is(err, runtime.ErrBusy):
-			return nil, ingest.ErrBusy
+		if err != nil {
+			return nil, ingestError(err)
 		}
-		return r, err
+		return reply{r}, nil
 	}
 	return ingest.New(c)
+}
+
+// reply is the engine's, with the errors that ingest knows.
+type reply struct{ *runtime.Reply }
+
+// Wait implements ingest.Reply.
+func (r reply) Wait(ctx context.Context, timeout time.Duration) ([]json.RawMessage, error) {
+	verdicts, err := r.Reply.Wait(ctx, timeout)
+	return verdicts, ingestError(err)
+}
+
+func ingestError(err error) error {
+	switch {
+	case errors.Is(err, runtime.ErrNoRule):
+		return ingest.ErrNoRule
+	case errors.Is(err, runtime.ErrBusy):
+		return ingest.ErrBusy
+	case errors.Is(err, runtime.ErrAnswerTooLarge):
+		return ingest.ErrAnswerTooLarge
+	case errors.Is(err, runtime.ErrAnswersFull):
+		return ingest.ErrAnswersFull
+	}
+	return err
 }
 
 // listen opens the sockets and serves them.
