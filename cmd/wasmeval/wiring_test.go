@@ -89,6 +89,7 @@ func everything(t *testing.T) map[string]string {
 		"events.depth":                    "5",
 		"events.max_events":               "6",
 		"events.body_bytes":               "16KiB",
+		"events.bodies_bytes":             "3MiB",
 		"rules.event_fuel":                "2000000",
 		"rules.call_fuel":                 "3000000",
 		"rules.init_fuel":                 "6000000",
@@ -117,6 +118,7 @@ func everything(t *testing.T) map[string]string {
 		"evaluate.timeout":                "7s",
 		"evaluate.max_events":             "4",
 		"evaluate.max_waiting":            "77",
+		"evaluate.answer_bytes":           "9KiB",
 		"udp.join_datagrams":              "false",
 		"tail_listeners":                  "1",
 		"log.level":                       "error",
@@ -315,6 +317,7 @@ var arrivals = map[string]func(*secured){
 		s.expect("POST", "/v1/events", "{}"+strings.Repeat(" ", 16<<10-2), 202, `"accepted":1`)
 		s.expect("POST", "/v1/events", "{}"+strings.Repeat(" ", 16<<10-1), 413, "16384 bytes")
 	},
+	"events.bodies_bytes": (*secured).checkIngest, // a large body has more than one may have here
 	"rules.event_fuel": func(s *secured) {
 		s.push("loop", "loop")
 		s.expect("POST", "/v1/rules/loop/evaluate", `{"bad":1}`, 200,
@@ -404,7 +407,14 @@ var arrivals = map[string]func(*secured){
 		s.expect("POST", "/v1/evaluate", strings.Repeat("{}\n", 5), 413, "at most 4")
 	},
 	"evaluate.max_waiting": (*secured).checkLimits,
-	"udp.join_datagrams":   (*secured).checkIngest,
+	"evaluate.answer_bytes": func(s *secured) {
+		s.push("always", "always")
+		event := `{"kind":"` + strings.Repeat(`\u0001`, 440) + "\"}\n" // 2,640 bytes, and 270 for the rest of a verdict
+		s.expect("POST", "/v1/rules/always/evaluate", strings.Repeat(event, 3), 200, `"index":2`)
+		s.expect("POST", "/v1/rules/always/evaluate", strings.Repeat(event, 4), 413, "answer_too_large")
+		s.expect("DELETE", "/v1/rules/always", "", 200, `"lost":0`)
+	},
+	"udp.join_datagrams": (*secured).checkIngest,
 	"tail_listeners": func(s *secured) {
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
@@ -497,6 +507,7 @@ func (s *secured) checkLimits() {
 	want.EventFuel, want.CallFuel, want.InitFuel = 2_000_000, 3_000_000, 6_000_000
 	want.Module.ModuleBytes, want.Module.MemoryPages = 64<<10, 200
 	want.Rules, want.Versions, want.Standby, want.Waiting = 3, 2, 1, 77
+	want.AnswerBytes = 9 << 10
 	want.PayloadBytes, want.OutputBytes = 2<<10, 8<<10
 	want.LogLineBytes, want.LogRate, want.StateBytes = 100, 3, 3<<20
 	want.Compile = runtime.CompileLimits{DataBytes: 300 << 20, CPU: 11 * time.Second,
@@ -514,7 +525,7 @@ func (s *secured) checkIngest() {
 		Fields: event.Fields{ID: "meta.number", Type: "kind", Source: "meta.from", Time: "at",
 			Key: "user.id"},
 		Limits:    event.Limits{EventBytes: 4 << 10, Depth: 5},
-		BodyBytes: 16 << 10, MaxEvents: 6, MaxEvaluate: 4, EvaluateTimeout: 7 * time.Second,
+		BodyBytes: 16 << 10, BodiesBytes: 3 << 20, MaxEvents: 6, MaxEvaluate: 4, EvaluateTimeout: 7 * time.Second,
 		SeparateDatagrams: true,
 	}
 	if got := s.c.ingest(); !reflect.DeepEqual(got, want) {
