@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -33,7 +34,7 @@ func newReplay() *cobra.Command {
 		Short: "Run a file of events through rules, as fast as they go",
 		Long: `Evaluates a file of events, one JSON object a line, by one rule or more, in this process: with the
 server's own engine, and no server. Verdicts go to stdout, or to a file, as the server has them, in
-the order of the events; a summary goes to stderr. The same file gives the same bytes in every run:
+the order of the events; a file has them once all are there; a summary goes to stderr. The same file gives the same bytes in every run:
 an event arrives at its own time, or, if it has none, one millisecond for each line after 2026-01-01;
 what depends on the time of the run, such as took_us, is left out, and no rule is quarantined.
 Lines that are no events are reported and counted, and make the exit code 1. Files may be compressed
@@ -71,9 +72,9 @@ by gzip; - is stdin.`,
 			return nil
 		}
 		r := &replay{rules: list, each: write, log: cmd.ErrOrStderr(), stdin: cmd.InOrStdin(),
-			begin: func() error { return out.open(args[0], cmd.OutOrStdout()) }, summary: true}
+			begin: func() error { return out.open(cmd.OutOrStdout(), list, args[0]) }, summary: true}
 		err = r.run(cmd.Context(), c, args[0])
-		return errors.Join(err, out.close())
+		return errors.Join(err, out.close(r.whole))
 	})
 	return cmd
 }
@@ -118,33 +119,54 @@ func ruleNamed(list []replayRule, name string) int {
 	return slices.IndexFunc(list, func(r replayRule) bool { return r.name == name })
 }
 
-// sameFile reports whether two names are those of one regular file.
+// sameFile reports whether two names are those of one file.
 func sameFile(a, b string) bool {
 	of, err := os.Stat(a)
 	other, otherErr := os.Stat(b)
-	return err == nil && otherErr == nil && of.Mode().IsRegular() && os.SameFile(of, other)
+	return err == nil && otherErr == nil && os.SameFile(of, other)
 }
 
-// verdictOutput is where verdicts go.
+// verdictOutput is where verdicts go. A file has them once all are there, and until then what it had.
 type verdictOutput struct {
 	name string // of a file; -: stdout
 	file *os.File
+	to   string // the name that file gets in the end; empty: it has it
 	out  *bufio.Writer
 }
 
-// open creates the file, which must not be that of the events.
-func (o *verdictOutput) open(events string, stdout io.Writer) (err error) {
+// open begins the output, which must not be one of the files that are read.
+func (o *verdictOutput) open(stdout io.Writer, rules []replayRule, events string) (err error) {
 	if o.name != "-" {
-		if sameFile(o.name, events) {
-			return o.failed(errors.New("it is the file of the events"))
-		}
-		if o.file, err = os.Create(o.name); err != nil {
-			return o.failed(errors.Unwrap(err))
+		if o.file, err = o.create(rules, events); err != nil {
+			return o.failed(cmp.Or(errors.Unwrap(err), err))
 		}
 		stdout = o.file
 	}
 	o.out = bufio.NewWriterSize(stdout, 64<<10)
 	return nil
+}
+
+func (o *verdictOutput) create(rules []replayRule, events string) (*os.File, error) {
+	info, err := os.Stat(o.name)
+	mode := os.FileMode(0o666)
+	if err == nil {
+		if !info.Mode().IsRegular() { // a pipe, or /dev/null
+			return os.OpenFile(o.name, os.O_WRONLY, 0)
+		}
+		mode = info.Mode().Perm()
+	}
+	if sameFile(o.name, events) {
+		return nil, errors.New("it is the file of the events")
+	}
+	for i := range rules {
+		if sameFile(o.name, rules[i].file) {
+			return nil, fmt.Errorf("it is the module of rule %q", rules[i].name)
+		}
+	}
+	if o.to, err = filepath.EvalSymlinks(o.name); err != nil {
+		o.to = o.name // it is not there yet
+	}
+	return os.OpenFile(o.to+".part", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
 }
 
 func (o *verdictOutput) failed(err error) error {
@@ -159,14 +181,22 @@ func (o *verdictOutput) line(verdict []byte) error {
 	return nil
 }
 
-// close must be called when all are written; also if it was never opened.
-func (o *verdictOutput) close() error {
+// close ends the output, also if it was never opened. Without all verdicts a file is as it was before.
+func (o *verdictOutput) close(whole bool) error {
 	if o.out == nil {
 		return nil
 	}
 	err := o.out.Flush()
 	if o.file != nil {
 		err = cmp.Or(err, o.file.Close())
+	}
+	if o.to != "" {
+		part := o.to + ".part"
+		if whole && err == nil {
+			err = os.Rename(part, o.to)
+		} else {
+			_ = os.Remove(part)
+		}
 	}
 	if err != nil {
 		return o.failed(err)
@@ -192,6 +222,7 @@ type replay struct {
 
 	events, bad int
 	took        time.Duration
+	whole       bool // all events were evaluated
 }
 
 // maxBadLines is how many lines that are no events are told one by one.
@@ -232,6 +263,7 @@ func (r *replay) run(ctx context.Context, c *Config, name string) (err error) {
 	if err != nil {
 		return err
 	}
+	r.whole = true
 	if r.summary {
 		r.summarize(engine)
 	}

@@ -177,6 +177,8 @@ func TestReplayBadLines(t *testing.T) {
 func TestReplayFaults(t *testing.T) {
 	events, kept := writeFile(t, "events.ndjson", "{}\n"), writeFile(t, "kept", "kept")
 	cut := writeFile(t, "cut.gz", "\x1f\x8b")
+	long := writeFile(t, "long", "{}\n{}\n{\"a\":\""+strings.Repeat("x", maxLineBytes))
+	module := writeFile(t, "always.wasm", string(readModule(t, "always")))
 	always := modulePath("always")
 	for args, want := range map[string]string{
 		events:                              `required flag(s) "rule" not set`,
@@ -193,6 +195,8 @@ func TestReplayFaults(t *testing.T) {
 		"--rule a=" + always + " -o " + kept + " " + t.TempDir():        "is a directory",
 		"--rule a=" + always + " -o " + kept + " none.ndjson":           "cannot read events",
 		"--rule a=" + always + " -o " + kept + " " + cut:                `cannot read events "` + cut,
+		"--rule a=" + module + " -o " + module + " " + events:           `it is the module of rule "a"`,
+		"--rule a=" + always + " -o " + kept + " " + long:               "line 3: expected at most 16MiB",
 		"--rule a=none.wasm -o " + kept + " " + events:                  "cannot read module",
 	} {
 		code, out, errs := verb(t, "", append([]string{"replay"}, strings.Fields(args)...)...)
@@ -200,7 +204,10 @@ func TestReplayFaults(t *testing.T) {
 			t.Errorf("replay %s: exit code %d, %s", args, code, errs)
 		}
 	}
-	for name, want := range map[string]string{kept: "kept", events: "{}\n"} {
+	if left, _ := filepath.Glob(filepath.Dir(kept) + "/*.part"); left != nil {
+		t.Errorf("%q are left", left)
+	}
+	for name, want := range map[string]string{kept: "kept", events: "{}\n", module: string(readModule(t, "always"))} {
 		if text, err := os.ReadFile(name); err != nil || string(text) != want {
 			t.Errorf("%s has %q after replays that did not begin, expected %q, %v", name, text, want, err)
 		}
