@@ -186,7 +186,9 @@ func (a answering) Wants(rule string, _ int32, _ bool) bool { return rule == "go
 // Route implements Router.
 func (a answering) Route(string, int32, bool, []byte) { a <- struct{}{} }
 
-// No hostile rule runs for more than 5 ms in one slice, its first after a failure included.
+// No hostile rule runs for more than 5 ms in one slice, its first after a failure included. Some touch and
+// move 4 MiB by one instruction: where the first touch of memory is slow, as in some virtual machines, a slice
+// may also take what that costs here, for both places of a copy.
 func TestSlices(t *testing.T) {
 	const most = 5 * time.Millisecond
 	for _, m := range hostile.Modules() {
@@ -210,7 +212,10 @@ func TestSlices(t *testing.T) {
 					return
 				}
 			}
-			t.Errorf("a slice took %v: expected at most %v", longest, most)
+			if slow, _ := firstTouch(t, 8<<20); slow <= most/2 || longest > most+slow {
+				t.Errorf("a slice took %v: expected at most %v; the first touch of 8 MiB takes %v", longest, most,
+					slow)
+			}
 		})
 	}
 }
