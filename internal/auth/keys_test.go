@@ -190,6 +190,28 @@ func TestLoadRefusesTokenFile(t *testing.T) {
 	}
 }
 
+// The example in docs/SECURITY.md is one that the server takes, once it has whole tokens.
+func TestLoadTakesTheExample(t *testing.T) {
+	text, err := os.ReadFile("../../docs/SECURITY.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(text), "listen.token_files, which a test reads -->\n```text\n")
+	example, _, ok2 := strings.Cut(rest, "```")
+	if !ok || !ok2 {
+		t.Fatal("docs/SECURITY.md has no example of a token file")
+	}
+	example = strings.ReplaceAll(example, "…", strings.Repeat("0", 60))
+	dir := t.TempDir()
+	k, _, err := Load(dir, []string{writeFile(t, dir, "tokens", 0o600, example)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(k.keys) != 4 || k.keys[3].roles != Ingest|Read {
+		t.Errorf("the keys are %+v", k.keys)
+	}
+}
+
 func TestFind(t *testing.T) {
 	k, admin := newKeys(t)
 	for token, want := range map[string]string{
