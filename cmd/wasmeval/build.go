@@ -149,7 +149,8 @@ func checkModule(ctx context.Context, c *Config, name string) (m *runtime.Manife
 	return &manifest, len(code), nil
 }
 
-// stale reports whether the module is missing or older than one of the sources.
+// stale reports whether the module is missing or older than one of the sources. Those are told by their
+// names: what a source embeds from a file of another kind is not seen.
 func (p *project) stale() (bool, error) {
 	module, err := os.Stat(p.module())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -167,13 +168,27 @@ func (p *project) stale() (bool, error) {
 			strings.HasPrefix(d.Name(), ".") && name != p.dir) {
 			return filepath.SkipDir
 		}
+		if d.IsDir() || !matches(p.lang.reads, d.Name()) || matches(p.lang.ignores, d.Name()) {
+			return nil
+		}
 		info, err := d.Info()
-		if err == nil && !d.IsDir() && name != p.module() && info.ModTime().After(newest) {
+		if err == nil && info.ModTime().After(newest) {
 			newest = info.ModTime()
 		}
 		return err
 	})
 	return newest.After(module.ModTime()), err
+}
+
+// matches reports whether one of the patterns, which have spaces between them, is of that name.
+func matches(patterns, name string) bool {
+	return slices.ContainsFunc(strings.Fields(patterns), func(pattern string) bool {
+		ok, err := filepath.Match(pattern, name)
+		if err != nil {
+			panic("BUG: pattern " + pattern + ": " + err.Error())
+		}
+		return ok
+	})
 }
 
 // missingTool says what to install.

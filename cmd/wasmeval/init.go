@@ -30,21 +30,24 @@ type language struct {
 	source, unit string // the file of the rule, and that of its unit tests
 	unitCommand  string // a line of the Makefile each
 	marks        string // the file by which build knows the language
+	reads        string // what the compiler reads, as patterns of file names with spaces
+	ignores      string // what of that is for tests alone; may be empty
 	build        func(p *project) ([]command, error)
 }
 
 var languages = map[string]*language{
 	"as": {name: "AssemblyScript", source: "rule.ts", unit: "rule.test.js",
 		unitCommand: "$(WASMEVAL) build && node --test rule.test.js", marks: "package.json",
-		build: buildAS},
+		reads: "*.ts package.json asconfig.json", build: buildAS},
 	"go": {name: "Go", source: "main.go", unit: "main_test.go", unitCommand: "go test .",
-		marks: "go.mod", build: buildGo},
+		marks: "go.mod", reads: "*.go *.s go.mod go.sum", ignores: "*_test.go", build: buildGo},
 	"c": {name: "C", source: "rule.c", unit: "rule_test.c",
 		unitCommand: "cc -DWASMEVAL_NATIVE -o rule_test rule_test.c -lm && ./rule_test; " +
 			"code=$$?; rm -f rule_test; exit $$code",
-		marks: "rule.c", build: buildC},
+		marks: "rule.c", reads: "*.c *.h flags", ignores: "*_test.[ch]", build: buildC},
 	"rust": {name: "Rust", source: "src/lib.rs", unit: "src/lib.rs",
-		unitCommand: "cargo test --offline", marks: "Cargo.toml", build: buildRust},
+		unitCommand: "cargo test --offline", marks: "Cargo.toml",
+		reads: "*.rs Cargo.*", build: buildRust},
 }
 
 func languageNames() string { return strings.Join(slices.Sorted(maps.Keys(languages)), ", ") }

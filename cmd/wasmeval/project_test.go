@@ -27,6 +27,10 @@ func TestInit(t *testing.T) {
 				t.Errorf("%s: %s is not filled in: %s", lang, name, text)
 			}
 		}
+		if text, _ := os.ReadFile(filepath.Join(dir, ".gitignore")); !strings.Contains(string(text),
+			"\n/data/\n") {
+			t.Errorf("%s: .gitignore has no data folder: %s", lang, text)
+		}
 		if sdk, err := os.ReadDir(filepath.Join(dir, "sdk")); err != nil || len(sdk) == 0 {
 			t.Errorf("%s: the SDK has %d files: %v", lang, len(sdk), err)
 		}
@@ -110,45 +114,61 @@ func TestBuildASCompiler(t *testing.T) {
 	}
 }
 
-// A project is built anew once a source is newer than the module, and not for what a build leaves.
+// A project is built anew once a source is newer than the module, and not for other files that are.
 func TestStale(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "x")
-	if _, err := makeProject("go", dir); err != nil {
-		t.Fatal(err)
-	}
-	p, err := openProject(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write := func(name string, at time.Time) {
-		t.Helper()
-		name = filepath.Join(dir, name)
-		err := os.MkdirAll(filepath.Dir(name), 0o755)
-		if err == nil {
-			err = os.WriteFile(name, []byte("x"), 0o644)
+	for lang, files := range map[string]struct{ sources, others []string }{
+		"go": {[]string{"main.go", "sdk/rule/x.go", "go.mod", "go.sum"},
+			[]string{"main_test.go", "tool.rs"}},
+		"c": {[]string{"rule.c", "sdk/wasmeval.h", "flags"}, []string{"rule_test.c", "x.go"}},
+		"rust": {[]string{"src/lib.rs", "Cargo.toml", "Cargo.lock", "sdk/src/lib.rs"},
+			[]string{"target/x.rs"}},
+		"as": {[]string{"rule.ts", "package.json", "sdk/asconfig.json", "sdk/assembly/x.ts"},
+			[]string{"rule.test.js", "tsconfig.json", "node_modules/x.ts"}},
+	} {
+		dir := filepath.Join(t.TempDir(), "x")
+		if _, err := makeProject(lang, dir); err != nil {
+			t.Fatal(err)
 		}
-		if err == nil {
-			err = os.Chtimes(name, at, at)
-		}
+		p, err := openProject(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	expect := func(what string, want bool) {
-		t.Helper()
-		if got, err := p.stale(); got != want || err != nil {
-			t.Errorf("%s: stale is %v, %v", what, got, err)
+		write := func(name string, at time.Time) {
+			t.Helper()
+			name = filepath.Join(dir, name)
+			err := os.MkdirAll(filepath.Dir(name), 0o755)
+			if err == nil {
+				err = os.WriteFile(name, []byte("x"), 0o644)
+			}
+			if err == nil {
+				err = os.Chtimes(name, at, at)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		expect := func(what string, want bool) {
+			t.Helper()
+			if got, err := p.stale(); got != want || err != nil {
+				t.Errorf("%s: %s: stale is %v, %v", lang, what, got, err)
+			}
+		}
+		expect("no module", true)
+		now := time.Now().Add(time.Hour)
+		write("x.wasm", now)
+		expect("a new module", false)
+		for _, name := range append(files.others, ".git/x.go", "data/registry.db", "data/cache/x",
+			"verdict.txt", "before.wasm", "events.ndjson", "x.test.yaml", "Makefile", "README.md") {
+			write(name, now.Add(time.Second))
+			expect(name, false)
+		}
+		for _, name := range files.sources {
+			write(name, now.Add(time.Second))
+			expect(name, true)
+			write(name, now.Add(-time.Second))
+			expect("no more "+name, false)
 		}
 	}
-	expect("no module", true)
-	now := time.Now().Add(time.Hour)
-	write("x.wasm", now)
-	expect("a new module", false)
-	write("target/x", now.Add(time.Second))
-	write(".git/x", now.Add(time.Second))
-	expect("what a build leaves", false)
-	write("sdk/rule/x.go", now.Add(time.Second))
-	expect("a new source", true)
 }
 
 // From nothing to a verdict of the running server, in Go, by the commands that the README names.

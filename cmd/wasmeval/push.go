@@ -19,9 +19,10 @@ func newPush() *cobra.Command {
 		Use:   "push [NAME] [MODULE]",
 		Short: "Build a rule's project if need be, and upload it to the server",
 		Long: `Uploads the module of the project in the working folder, which is built before if it is missing or
-older than a source, and makes it active; the rule has the project's name unless NAME is given. Then
-it tells what has changed against the version that was active before. With MODULE no project is
-needed. Otherwise it is as "rules push", which takes the same flags.`,
+older than a source, and makes it active; the rule has the project's name unless NAME is given. Sources
+are the files of the project's language: after a change of another one that they embed, run "wasmeval
+build" first. Then it tells what has changed against the version that was active before. With MODULE no
+project is needed. Otherwise it is as "rules push", which takes the same flags.`,
 		Example: `  wasmeval push
   wasmeval push velocity --param limit=5
   wasmeval push velocity velocity.wasm --server http://127.0.0.1:9090`,
