@@ -544,7 +544,7 @@ func load(in inputs) (*Config, error) {
 	}
 	faults = append(faults, env.unknown()...)
 	faults = append(faults, c.check()...)
-	faults = append(faults, checkSinks(&c.Sink, in.file)...)
+	faults = append(faults, checkSinks(&c.Sink, &file)...)
 	return c, errors.Join(faults...)
 }
 
@@ -595,11 +595,15 @@ func (e *environment) unknown() (faults []error) {
 }
 
 // checkSinks finds the faults of routes and sinks, which come from the file.
-func checkSinks(s *sink.Config, file string) (faults []error) {
+func checkSinks(s *sink.Config, file *yamlFile) (faults []error) {
 	err := s.Check()
 	if list, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, err := range list.Unwrap() {
-			faults = append(faults, fmt.Errorf("%s: %w", file, err))
+			place := ""
+			if fault := new(sink.Fault); errors.As(err, &fault) {
+				place = file.placeOf(fault.Key)
+			}
+			faults = append(faults, fmt.Errorf("%s: %w", place, err))
 		}
 	}
 	return faults

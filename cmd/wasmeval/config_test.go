@@ -334,8 +334,8 @@ sinks:
 		`F:17: sinks[0].speed: unknown key: expected allow_private, backoff, batch_max, batch_wait, ` +
 			`compress, dead_letter, headers, max_age_days, max_attempts, max_backups, max_elapsed, ` +
 			`max_size_mb, name, path, queue_bytes, timeout, type, url`,
-		`F: sink "a": type "pigeon": expected stdout, file or webhook`,
-		`F: route number 1: sink "nobody": expected the name of a sink`,
+		`F:16: sink "a": type "pigeon": expected stdout, file or webhook`,
+		`F:13: route number 1: sink "nobody": expected the name of a sink`,
 		`flag --log-level: log.level: "loud": expected debug or info or warn or error`,
 		`flag --udp: listen.udp: "x": expected host:port`,
 		`flag --type-field: events.type_field: cannot use the type path "a..b": expected keys with ` +
@@ -416,8 +416,24 @@ var yamlFaults = []struct {
 	{"sinks: [{name: a, type: webhook, url: 'https://x.example', timeout: 0s}]\n", []string{
 		`F:1: sinks[0].timeout: "0s": expected a duration above 0, such as 10s or 250ms`}},
 	{"sinks: [3]\n", []string{`F:1: sinks[0]: "3": expected keys with values`,
-		`F: sink number 1: no name: expected one`,
-		`F: sink number 1: type "": expected stdout, file or webhook`}},
+		`F:1: sink number 1: no name: expected one`,
+		`F:1: sink number 1: type "": expected stdout, file or webhook`}},
+	{"sinks:\n- name: a\n  type: webhok\n- name: b\n  type: file\n- type: webhook\n" +
+		"  headers:\n    a b: x\n- name: a\n  type: stdout\n  path: x\n  queue_bytes: 1\n", []string{
+		`F:3: sink "a": type "webhok": expected stdout, file or webhook`,
+		`F:4: sink "b": no path: expected that of a file`,
+		`F:6: sink number 3: no name: expected one`,
+		`F:6: sink number 3: url: expected an absolute http or https URL`,
+		`F:8: sink number 3: header "a b": expected a header name`,
+		`F:9: sink "a": the name is there twice: expected names that differ`,
+		`F:11: sink "a": path: expected only with type file`,
+		`F:12: sink "a": queue_bytes 1: expected 65536 to 1073741824`}},
+	{"sinks: [{name: a, type: stdout}]\nroutes:\n- sinks: [a]\n  rules:\n  - x\n  - '['\n  codes:\n" +
+		"  - often\n-\n  sinks:\n  - a\n  - nope\n- codes: [1]\n", []string{
+		`F:6: route number 1: rule pattern "[": expected a glob such as payment.*`,
+		`F:8: route number 1: code "often": expected matched, failed, all or a 32-bit number`,
+		`F:12: route number 2: sink "nope": expected the name of a sink`,
+		`F:13: route number 3: no sinks: expected the name of at least one`}},
 }
 
 // What is wrong with a file is told with the line.

@@ -22,6 +22,7 @@ import (
 // yamlFile is what a configuration file says of the options.
 type yamlFile struct {
 	values map[string]placed // by the option's path
+	places map[string]string // of what routes and sinks have, by keys such as sinks[0].type
 }
 
 // placed is a value and where it stands, as file:line.
@@ -29,10 +30,21 @@ type placed struct {
 	text, place string
 }
 
+// placeOf is where a key of routes or sinks stands, or what it is missing from.
+func (f *yamlFile) placeOf(key string) string {
+	for {
+		if place, ok := f.places[key]; ok || key == "" {
+			return place
+		}
+		key = key[:max(strings.LastIndexByte(key, '.'), 0)]
+	}
+}
+
 // readYAML reads a configuration file, routes and sinks into s. The error joins all faults, each
 // with file and line.
 func readYAML(name string, env func(string) (string, bool), s *sink.Config) (yamlFile, error) {
-	r := &yamlReader{name: name, env: env, file: yamlFile{values: make(map[string]placed)}}
+	r := &yamlReader{name: name, env: env,
+		file: yamlFile{values: make(map[string]placed), places: map[string]string{"": name}}}
 	f, err := os.Open(name)
 	if err != nil {
 		return r.file, fmt.Errorf("cannot read configuration %q: %w", name, errors.Unwrap(err))
@@ -187,6 +199,7 @@ func (r *yamlReader) scalar(path string, n *yaml.Node, kind string) (string, boo
 // texts, texts, numbers, booleans and durations. A yaml.Decoder would do, but it knows neither our
 // variables nor sizes with units, and it stops at the first fault of a document.
 func (r *yamlReader) decode(path string, n *yaml.Node, v reflect.Value) {
+	r.file.places[path] = r.place(n)
 	switch v.Kind() {
 	case reflect.Slice:
 		if isNull(n) {
@@ -219,6 +232,7 @@ func (r *yamlReader) decode(path string, n *yaml.Node, v reflect.Value) {
 		r.mapping(path, n, func(name string, _, value *yaml.Node) {
 			if text, ok := r.scalar(path+"."+name, value, "text"); ok {
 				texts[name] = text
+				r.file.places[path+"."+name] = r.place(value)
 			}
 		})
 		v.Set(reflect.ValueOf(texts))

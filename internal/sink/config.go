@@ -111,61 +111,66 @@ func (c *SinkConfig) setDefaults() {
 }
 
 // Check returns all faults of the configuration at once, each with the route or sink it is in and
-// what was expected, joined by errors.Join. It touches no file and no network.
+// what was expected, joined by errors.Join; each is a *Fault. It touches no file and no network.
 func (c *Config) Check() error {
 	var faults []error
 	names := make(map[string]bool)
 	files := make(map[string]string) // path -> sink
-	if len(c.Sinks) > maxSinks {
-		faults = append(faults, fmt.Errorf("%d sinks: expected at most %d", len(c.Sinks), maxSinks))
+	if n := len(c.Sinks); n > maxSinks {
+		faults = append(faults, &Fault{"sinks", fmt.Errorf("%d sinks: expected at most %d", n, maxSinks)})
 	}
-	if c.TailListeners < 0 {
-		faults = append(faults, fmt.Errorf("tail_listeners %d: expected 0 or more", c.TailListeners))
+	if n := c.TailListeners; n < 0 {
+		faults = append(faults, &Fault{"tail_listeners",
+			fmt.Errorf("tail_listeners %d: expected 0 or more", n)})
 	}
 	for i := range c.Sinks {
 		s := &c.Sinks[i]
-		where := fmt.Sprintf("sink %q", s.Name)
+		f := faultList{where: fmt.Sprintf("sink %q", s.Name), key: fmt.Sprintf("sinks[%d]", i)}
 		if s.Name == "" {
-			where = fmt.Sprintf("sink number %d", i+1)
+			f.where = fmt.Sprintf("sink number %d", i+1)
 		}
-		for _, err := range s.check(names, files) {
-			faults = append(faults, fmt.Errorf("%s: %w", where, err))
-		}
+		s.check(&f, names, files)
+		faults = append(faults, f.list...)
 		names[s.Name] = true
 	}
 	for i := range c.Routes {
-		for _, err := range c.Routes[i].check(names) {
-			faults = append(faults, fmt.Errorf("route number %d: %w", i+1, err))
-		}
+		f := faultList{where: fmt.Sprintf("route number %d", i+1), key: fmt.Sprintf("routes[%d]", i)}
+		c.Routes[i].check(&f, names)
+		faults = append(faults, f.list...)
 	}
 	return errors.Join(faults...)
 }
 
-func (r *Route) check(names map[string]bool) []error {
-	_, faults := newFilter(r.Rules, r.Codes)
-	if len(r.Sinks) == 0 {
-		faults = append(faults, errors.New("no sinks: expected the name of at least one"))
-	}
-	for _, name := range r.Sinks {
-		if !names[name] {
-			faults = append(faults, fmt.Errorf("sink %q: expected the name of a sink", name))
+func (r *Route) check(f *faultList, names map[string]bool) {
+	for i := range r.Rules {
+		if _, faults := newFilter(r.Rules[i:i+1], nil); faults != nil {
+			f.add(fmt.Sprintf("rules[%d]", i), "%w", faults[0])
 		}
 	}
-	return faults
+	for i := range r.Codes {
+		if _, faults := newFilter(nil, r.Codes[i:i+1]); faults != nil {
+			f.add(fmt.Sprintf("codes[%d]", i), "%w", faults[0])
+		}
+	}
+	if len(r.Sinks) == 0 {
+		f.add("sinks", "no sinks: expected the name of at least one")
+	}
+	for i, name := range r.Sinks {
+		if !names[name] {
+			f.add(fmt.Sprintf("sinks[%d]", i), "sink %q: expected the name of a sink", name)
+		}
+	}
 }
 
-// check returns the faults of one sink; names and files are those of the sinks before it.
-func (c *SinkConfig) check(names map[string]bool, files map[string]string) (faults []error) {
-	fault := func(format string, args ...any) {
-		faults = append(faults, fmt.Errorf(format, args...))
-	}
+// check finds the faults of one sink; names and files are those of the sinks before it.
+func (c *SinkConfig) check(f *faultList, names map[string]bool, files map[string]string) {
 	if c.Name == "" {
-		fault("no name: expected one")
+		f.add("name", "no name: expected one")
 	} else if names[c.Name] {
-		fault("the name is there twice: expected names that differ")
+		f.add("name", "the name is there twice: expected names that differ")
 	}
 	if q := c.QueueBytes; q != 0 && (q < minQueueBytes || q > maxQueueBytes) {
-		fault("queue_bytes %d: expected %d to %d", q, minQueueBytes, maxQueueBytes)
+		f.add("queue_bytes", "queue_bytes %d: expected %d to %d", q, minQueueBytes, maxQueueBytes)
 	}
 	for _, n := range []struct {
 		key         string
@@ -175,75 +180,83 @@ func (c *SinkConfig) check(names map[string]bool, files map[string]string) (faul
 		{"max_age_days", c.MaxAgeDays, maxAgeDays},
 	} {
 		if n.value < 0 || n.value > n.most {
-			fault("%s %d: expected 0 to %d", n.key, n.value, n.most)
+			f.add(n.key, "%s %d: expected 0 to %d", n.key, n.value, n.most)
 		}
 	}
 	switch c.Type {
 	case TypeStdout:
 		// Two writers of one stream would tear each other's lines.
 		if other, ok := files[TypeStdout]; ok {
-			fault("sink %q writes to standard output too: expected one", other)
+			f.add("type", "sink %q writes to standard output too: expected one", other)
 		}
 		files[TypeStdout] = c.Name
 	case TypeFile:
 		if c.Path == "" {
-			fault("no path: expected that of a file")
+			f.add("path", "no path: expected that of a file")
 		}
 	case TypeWebhook:
-		faults = append(faults, c.checkWebhook()...)
+		c.checkWebhook(f)
 	default:
-		fault("type %q: expected stdout, file or webhook", c.Type)
+		f.add("type", "type %q: expected stdout, file or webhook", c.Type)
 	}
-	if c.Path != "" && c.Type != TypeFile {
-		fault("path: expected only with type file")
+	for _, k := range []struct {
+		key, of string
+		given   bool
+	}{
+		{"path", TypeFile, c.Path != ""}, {"url", TypeWebhook, c.URL != ""},
+		{"headers", TypeWebhook, len(c.Headers) > 0},
+		{"dead_letter", TypeWebhook, c.DeadLetter != ""},
+	} {
+		if k.given && c.Type != k.of {
+			f.add(k.key, "%s: expected only with type %s", k.key, k.of)
+		}
 	}
-	if c.Type != TypeWebhook && (c.URL != "" || c.DeadLetter != "" || len(c.Headers) > 0) {
-		fault("url, headers, dead_letter: expected only with type webhook")
-	}
-	for _, p := range []string{c.Path, c.DeadLetter} {
-		if p == "" {
+	c.checkFiles(f, files)
+}
+
+// checkFiles refuses a file that another sink writes to.
+func (c *SinkConfig) checkFiles(f *faultList, files map[string]string) {
+	for _, p := range []struct{ key, name string }{{"path", c.Path}, {"dead_letter", c.DeadLetter}} {
+		if p.name == "" {
 			continue
 		}
-		abs, err := filepath.Abs(p)
+		abs, err := filepath.Abs(p.name)
 		if err != nil {
-			fault("path %q: %w", p, err)
+			f.add(p.key, "path %q: %w", p.name, err)
 			continue
 		}
 		if other, ok := files[abs]; ok {
-			fault("sink %q writes to %q too: expected a file for each", other, p)
+			f.add(p.key, "sink %q writes to %q too: expected a file for each", other, p.name)
 		}
 		files[abs] = c.Name
 	}
-	return faults
 }
 
-func (c *SinkConfig) checkWebhook() (faults []error) {
-	fault := func(format string, args ...any) {
-		faults = append(faults, fmt.Errorf(format, args...))
-	}
+func (c *SinkConfig) checkWebhook(f *faultList) {
 	// The URL is not repeated: it may hold a secret.
 	u, err := url.Parse(c.URL)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		fault("url: expected an absolute http or https URL")
+		f.add("url", "url: expected an absolute http or https URL")
 	} else if ip, err := netip.ParseAddr(u.Hostname()); err == nil && !c.AllowPrivate && !public(ip) {
-		fault("url: %s: %w", ip, ErrPrivateAddress)
+		f.add("url", "url: %s: %w", ip, ErrPrivateAddress)
 	}
 	for name, value := range c.Headers {
+		key := "headers." + name
 		switch {
 		case !isToken(name):
-			fault("header %q: expected a header name", name)
+			f.add(key, "header %q: expected a header name", name)
 		case strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 127 }):
-			fault("header %q: expected a value without control characters", name)
+			f.add(key, "header %q: expected a value without control characters", name)
 		case strings.EqualFold(name, "Host") || strings.EqualFold(name, "Content-Length") ||
 			strings.EqualFold(name, "Transfer-Encoding"):
-			fault("header %q: expected one that is not set by the client itself", name)
+			f.add(key, "header %q: expected one that is not set by the client itself", name)
 		}
 	}
 	if c.BatchMax < 0 || c.BatchMax > maxBatchMax {
-		fault("batch_max %d: expected 1 to %d", c.BatchMax, maxBatchMax)
+		f.add("batch_max", "batch_max %d: expected 1 to %d", c.BatchMax, maxBatchMax)
 	}
 	if c.MaxAttempts < 0 {
-		fault("max_attempts %d: expected 1 or more", c.MaxAttempts)
+		f.add("max_attempts", "max_attempts %d: expected 1 or more", c.MaxAttempts)
 	}
 	for _, d := range []struct {
 		key   string
@@ -253,10 +266,9 @@ func (c *SinkConfig) checkWebhook() (faults []error) {
 		{"max_elapsed", c.MaxElapsed}, {"backoff", c.Backoff},
 	} {
 		if d.value < 0 {
-			fault("%s %s: expected a duration above 0", d.key, d.value)
+			f.add(d.key, "%s %s: expected a duration above 0", d.key, d.value)
 		}
 	}
-	return faults
 }
 
 // isToken reports whether s is a token of RFC 9110.

@@ -14,6 +14,31 @@ var (
 	ErrAnswer = errors.New("webhook did not accept the batch")
 )
 
+// Fault is one fault of a configuration, as Check returns them.
+type Fault struct {
+	Key string // where it is: sinks[0].type, or sinks[0] if the key is missing
+	err error
+}
+
+// Error names the sink or the route, and what was expected.
+func (f *Fault) Error() string { return f.err.Error() }
+
+// Unwrap returns the fault without its place.
+func (f *Fault) Unwrap() error { return f.err }
+
+// faultList gathers the faults of one sink or route.
+type faultList struct {
+	where string // for people
+	key   string
+	list  []error
+}
+
+// add adds a fault of one of its keys, or of the whole if that is empty.
+func (f *faultList) add(key, format string, args ...any) {
+	f.list = append(f.list, &Fault{strings.TrimSuffix(f.key+"."+key, "."),
+		fmt.Errorf("%s: %w", f.where, fmt.Errorf(format, args...))})
+}
+
 // LeftError is returned by Close when verdicts were taken but neither delivered, dropped nor
 // dead-lettered.
 type LeftError struct {
