@@ -28,7 +28,7 @@ a line of the file, a flag or an environment variable. It opens no port and chan
 				return writeOptions(out)
 			}
 			c, err := configured()
-			if err != nil {
+			if err := errors.Join(err, c.checkMemory()); err != nil {
 				fmt.Fprintln(out, err)
 				return errors.New("the configuration has faults")
 			}
@@ -42,6 +42,19 @@ a line of the file, a flag or an environment variable. It opens no port and chan
 	cmd.Flags().BoolVar(&print, "print", false, "print the configuration in effect with origins")
 	cmd.Flags().BoolVar(&list, "options", false, "print the table of all options as Markdown")
 	return cmd
+}
+
+// checkMemory says what serve would at its start, with the place of the option.
+func (c *Config) checkMemory() error {
+	err := checkRings(c, memoryBytes())
+	if err == nil {
+		return nil
+	}
+	place := c.origins["bus.shards"]
+	if place == "default" {
+		place = c.origins["bus.ring_bytes"]
+	}
+	return fmt.Errorf("%s: %w", place, err)
 }
 
 // write prints every value and its origin. Of sinks it prints no more than the type: URLs and

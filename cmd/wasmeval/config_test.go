@@ -702,6 +702,13 @@ func TestRingsBeyondMemory(t *testing.T) {
 	if code != 1 || !strings.Contains(errs, "expected fewer or smaller rings") {
 		t.Errorf("exit code %d, %s", code, errs)
 	}
+	for _, args := range [][]string{{"--shards", "256"}, {"--shards", "256", "--depth", "0"}} {
+		code, out, errs := verb(t, "", append([]string{"check", "--ring-bytes", "1GiB"}, args...)...)
+		want := "flag --shards: bus.shards 256 with bus.ring_bytes 1GiB take "
+		if code != 1 || !strings.Contains(out, want) || strings.Count(out, "\n") != len(args)/2 {
+			t.Errorf("check %q: exit code %d, %s%s", args, code, out, errs)
+		}
+	}
 }
 
 // What the check takes for the largest record fits into the ring.
