@@ -118,6 +118,17 @@ func TestRolesOfRoutes(t *testing.T) {
 	}
 }
 
+// The timeout of requests that wait for verdicts is ingest's to read, and an empty query is none.
+func TestQueriesOfEvents(t *testing.T) {
+	s := newStand(t, near, nil)
+	for _, path := range []string{"/v1/events?", "/v1/evaluate?timeout=1s", "/v1/evaluate?timeout=x",
+		"/v1/rules/x/evaluate?timeout=1s"} {
+		if w := s.send(auth.Ingest, request{method: "POST", path: path, body: "{}"}); w.Code != 200 {
+			t.Errorf("POST %s: %d %s", path, w.Code, w.Body)
+		}
+	}
+}
+
 func TestHostAndOrigin(t *testing.T) {
 	s := newStand(t, near, nil)
 	for _, c := range []struct {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -19,7 +20,7 @@ import (
 func (a *API) checked(route *Route) http.Handler {
 	known := strings.Fields(route.Query)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if route.Query != "*" {
+		if r.URL.RawQuery != "" && route.Query != "*" {
 			if err := checkQuery(r, known); err != nil {
 				a.fail(w, r, err)
 				return
@@ -36,9 +37,14 @@ func (a *API) checked(route *Route) http.Handler {
 	})
 }
 
-// checkQuery refuses values that the route does not know: a misspelt activate=false would activate.
+// checkQuery refuses values that the route does not know, and what is no query: a misspelt
+// activate=false would activate.
 func checkQuery(r *http.Request, known []string) error {
-	for name, values := range r.URL.Query() {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return bad("query", "cannot read the query: %v", err)
+	}
+	for name, values := range query {
 		if !slices.Contains(known, name) {
 			expected := strings.Join(known, ", ")
 			if len(known) == 0 {
