@@ -366,23 +366,29 @@ func (o *option) parse(c *Config, text string) error {
 		*p = size(n)
 		return o.inRange(text, n)
 	case *int:
-		n, err := strconv.ParseUint(text, 10, 31)
-		if err != nil {
-			return fmt.Errorf("%q: expected a whole number", text)
-		}
+		n, err := o.parseNumber(text, 31)
 		*p = int(n)
-		return o.inRange(text, n)
+		return err
 	case *uint64:
-		n, err := strconv.ParseUint(text, 10, 63)
-		if err != nil {
-			return fmt.Errorf("%q: expected a whole number", text)
-		}
+		n, err := o.parseNumber(text, 63)
 		*p = n
-		return o.inRange(text, n)
+		return err
 	default:
 		panic(fmt.Sprintf("BUG: option %s is a %T", o.path, p))
 	}
 	return nil
+}
+
+// parseNumber reads a whole number of at most so many bits.
+func (o *option) parseNumber(text string, bits int) (uint64, error) {
+	n, err := strconv.ParseUint(text, 10, bits)
+	switch limits := o.limits(); {
+	case err == nil:
+		return n, o.inRange(text, n)
+	case limits != "":
+		return 0, fmt.Errorf("%q: expected a whole number, %s", text, limits)
+	}
+	return 0, fmt.Errorf("%q: expected a whole number", text)
 }
 
 func (o *option) inRange(text string, n uint64) error {

@@ -257,6 +257,18 @@ func inside(o *option) []string {
 	return []string{strconv.FormatUint(o.min, 10), strconv.FormatUint(o.max, 10)}
 }
 
+// Where a number is expected, its limits are told whatever stands there.
+func TestNumbersTellLimits(t *testing.T) {
+	for _, text := range []string{"-1", "99999999999999999999", "x", "1.5"} {
+		_, err := load(inputs{flags: map[string]string{"event-fuel": text}})
+		want := fmt.Sprintf("flag --event-fuel: rules.event_fuel: %q: expected a whole number, "+
+			"1 to 1000000000000", text)
+		if err == nil || err.Error() != want {
+			t.Errorf("got %v, expected %s", err, want)
+		}
+	}
+}
+
 func TestSizes(t *testing.T) {
 	for text, want := range map[string]uint64{
 		"0": 0, "7": 7, "7B": 7, "7 B": 7, "64KiB": 64 << 10, "64 KiB": 64 << 10, "2MiB": 2 << 20,
@@ -326,7 +338,7 @@ sinks:
 			`require_token_for_events with it, or others could read along and send events`,
 		`F:3: listen.hostname: unknown key: expected allowed_hosts, http, open_metrics, open_udp, ` +
 			`require_token_for_events, tls_cert, tls_key, token_files, udp`,
-		`F:5: bus.shards: "many": expected a whole number`,
+		`F:5: bus.shards: "many": expected a whole number, 0 to 256`,
 		`F:6: bus.batch: "5000": expected 1 to 4096`,
 		`F:10: rules.event_fuel: the key is in line 8 already`,
 		`F:8: rules.event_fuel: 10 is above call_fuel 9: expected at most that`,
