@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -60,6 +61,13 @@ func (d *demo) run(ctx context.Context, out io.Writer) error {
 	if d.rate < 1 || d.rate > 100_000 {
 		return fmt.Errorf("--rate is %d: expected 1 to 100000", d.rate)
 	}
+	if d.length < 0 {
+		return fmt.Errorf("--for is %v: expected 0 or more", d.length)
+	}
+	modules, err := d.modules()
+	if err != nil {
+		return err
+	}
 	c, err := load(inputs{flags: map[string]string{
 		"data-dir": d.data, "http": freePort("tcp", "127.0.0.1:8080"),
 		"udp": freePort("udp", "127.0.0.1:8081"), "log-level": "warn", "time-field": "ts",
@@ -80,7 +88,7 @@ func (d *demo) run(ctx context.Context, out io.Writer) error {
 	}
 	d.random = rand.New(rand.NewPCG(1, 2)) // the same events in each run
 	return serveWith(ctx, c, &verdictPrinter{out: out}, func(ctx context.Context, s *server) error {
-		if err := d.push(ctx, s.engine); err != nil {
+		if err := d.push(ctx, s.engine, modules); err != nil {
 			return err
 		}
 		d.hints(out, s)
@@ -105,13 +113,24 @@ func freePort(network, addr string) string {
 	return "127.0.0.1:0"
 }
 
-func (d *demo) push(ctx context.Context, e *runtime.Engine) error {
-	for _, r := range demoRules {
-		code, err := os.ReadFile(filepath.Join(d.rules, r.file))
-		if err != nil {
-			return fmt.Errorf("cannot read an example rule (is --rules-dir right?): %w", err)
+// modules reads the modules of demoRules.
+func (d *demo) modules() ([][]byte, error) {
+	modules := make([][]byte, len(demoRules))
+	for i, r := range demoRules {
+		name := filepath.Join(d.rules, r.file)
+		var err error
+		if modules[i], err = os.ReadFile(name); err != nil {
+			return nil, fmt.Errorf("cannot read the example rule %q: %w; expected --rules-dir to name the "+
+				"folder rules-sdk of the sources", name, errors.Unwrap(err))
 		}
-		_, err = e.Put(ctx, runtime.RuleName(r.name), code, runtime.PutOptions{Activate: true, By: "demo"})
+	}
+	return modules, nil
+}
+
+func (d *demo) push(ctx context.Context, e *runtime.Engine, modules [][]byte) error {
+	for i, r := range demoRules {
+		_, err := e.Put(ctx, runtime.RuleName(r.name), modules[i],
+			runtime.PutOptions{Activate: true, By: "demo"})
 		if err != nil {
 			return fmt.Errorf("cannot upload %q: %w", r.name, err)
 		}

@@ -43,6 +43,9 @@ type has code 0 for it. Exit code 1 if any event differs.`,
 		if err := checkFormat(format, "text", "json"); err != nil {
 			return err
 		}
+		if examples < 0 {
+			return fmt.Errorf("--examples is %d: expected 0 or more", examples)
+		}
 		c, err := offlineConfig(configured)
 		if err != nil {
 			return err

@@ -260,6 +260,10 @@ func TestDiff(t *testing.T) {
 		!strings.HasPrefix(out, "20 events: 20 have the same verdict, 0 differ\n") {
 		t.Errorf("the same: exit code %d, %s %s", code, out, errs)
 	}
+	if code, _, errs := diff("--old M/trap --new M/never --examples -3"); code != 1 ||
+		errs != "wasmeval: --examples is -3: expected 0 or more\n" {
+		t.Errorf("too few examples: exit code %d, %s", code, errs)
+	}
 	code, out, errs := diff("--old M/trap --new M/never --examples 2")
 	for _, want := range []string{"20 events: 0 have the same verdict, 20 differ\n", "  code     16\n",
 		"  error    4\n", "  code 1 -> 0    16\n", `line 1: {"type":"t",`, "  code     old  1\n",

@@ -5,8 +5,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -265,4 +267,26 @@ func TestLedger(t *testing.T) {
 	}
 	t.Logf("evaluated %d, rejected %d, dropped %v, %d swaps, %d samples", a.Evaluated,
 		sum(a.Rejected), a.Dropped, swaps, samples)
+}
+
+// What the demo cannot do it says before it makes a data folder.
+func TestDemoRefuses(t *testing.T) {
+	rules := filepath.Join("..", "..", "rules-sdk")
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--rules-dir", rules, "--for", "-1s"}, "--for is -1s: expected 0 or more"},
+		{[]string{"--rules-dir", rules, "--rate", "0"}, "--rate is 0: expected 1 to 100000"},
+		{[]string{"--rules-dir", "none"}, "no such file or directory; expected --rules-dir to name"},
+	} {
+		dir := filepath.Join(t.TempDir(), "data")
+		code, _, errs := verb(t, "", append([]string{"demo", "--data-dir", dir}, c.args...)...)
+		if code != 1 || !strings.Contains(errs, c.want) {
+			t.Errorf("demo %q: exit code %d, %s", c.args, code, errs)
+		}
+		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("demo %q left a data folder: %v", c.args, err)
+		}
+	}
 }
