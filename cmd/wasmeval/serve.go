@@ -105,7 +105,7 @@ func start(ctx context.Context, c *Config, out io.Writer) (s *server, err error)
 			s = nil
 		}
 	}()
-	if err := checkRings(c, memoryBytes()); err != nil {
+	if err := errors.Join(checkRings(c, memoryBytes()), checkPorts(&c.Listen)); err != nil {
 		return s, err
 	}
 	if s.bus, err = bus.New(bus.Config{Shards: c.Bus.Shards, RingBytes: c.Bus.RingBytes}); err != nil {
@@ -147,6 +147,33 @@ func checkRings(c *Config, have uint64) error {
 	return fmt.Errorf("bus.shards %d with bus.ring_bytes %s take %.1f GiB of memory, and there are %.1f: "+
 		"expected fewer or smaller rings", c.Bus.Shards, formatSize(c.Bus.RingBytes), float64(need)/gib,
 		float64(have)/gib)
+}
+
+// checkPorts refuses addresses that are taken before anything is made on the disk. They are opened for good
+// once there is somebody to serve them.
+func checkPorts(l *ListenConfig) error {
+	tcp, err := listenTCP(l.HTTP)
+	if err != nil {
+		return err
+	}
+	_ = tcp.Close() // nothing came in
+	if l.UDP == "" {
+		return nil
+	}
+	udp, err := net.ListenPacket("udp", l.UDP)
+	if err != nil {
+		return fmt.Errorf("cannot listen on UDP %q: %w", l.UDP, err)
+	}
+	_ = udp.Close()
+	return nil
+}
+
+func listenTCP(addr string) (net.Listener, error) {
+	lis, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen for HTTP on %q: %w", addr, err)
+	}
+	return lis, nil
 }
 
 // limits are the engine's limits by the configuration.
@@ -250,8 +277,8 @@ func (s *server) listen() error {
 		Tail: s.sinks.Tail(), Metrics: s.metrics(), OpenMetrics: l.OpenMetrics,
 		Version: version, ModuleBytes: s.c.Rules.ModuleBytes,
 	})
-	if s.lis, err = net.Listen("tcp", l.HTTP); err != nil {
-		return fmt.Errorf("cannot listen for HTTP on %q: %w", l.HTTP, err)
+	if s.lis, err = listenTCP(l.HTTP); err != nil {
+		return err
 	}
 	s.lis = httpapi.LazyDeadlines(s.lis)
 	if l.UDP != "" {

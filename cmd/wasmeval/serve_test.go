@@ -269,6 +269,33 @@ func TestLedger(t *testing.T) {
 		sum(a.Rejected), a.Dropped, swaps, samples)
 }
 
+// A server whose address is taken says so before it makes a data folder.
+func TestServeOnTakenPorts(t *testing.T) {
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	for _, c := range []struct{ http, udp, want string }{
+		{tcp.Addr().String(), "127.0.0.1:0", "cannot listen for HTTP on "},
+		{"127.0.0.1:0", udp.LocalAddr().String(), "cannot listen on UDP "},
+	} {
+		dir := filepath.Join(t.TempDir(), "data")
+		code, _, errs := verb(t, "", "serve", "--data-dir", dir, "--http", c.http, "--udp", c.udp)
+		if code != 1 || !strings.Contains(errs, c.want) || !strings.Contains(errs, "in use") {
+			t.Errorf("serve on %s and %s: exit code %d, %s", c.http, c.udp, code, errs)
+		}
+		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("serve on %s and %s left a data folder: %v", c.http, c.udp, err)
+		}
+	}
+}
+
 // What the demo cannot do it says before it makes a data folder.
 func TestDemoRefuses(t *testing.T) {
 	rules := filepath.Join("..", "..", "rules-sdk")
