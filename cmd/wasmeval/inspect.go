@@ -131,7 +131,7 @@ func inspect(ctx context.Context, c *Config, rule *replayRule, lines []eventLine
 	if lines == nil {
 		return m, nil
 	}
-	fuel, err := measureFuel(ctx, engine, code, rule.config, lines)
+	fuel, _, err := measureFuel(ctx, engine, code, rule.config, lines)
 	m.Fuel = &fuel
 	m.Limits = append(m.Limits, headroom{"fuel for an event", int(fuel.Max), int(c.Rules.EventFuel)})
 	return m, err

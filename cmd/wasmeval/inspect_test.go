@@ -117,6 +117,20 @@ func TestBenchRule(t *testing.T) {
 		b.Fuel.P99 < b.Fuel.P50 || b.Fuel.Max < b.Fuel.P99 || b.Pages != 1 || b.Instantiate <= 0 {
 		t.Errorf("figures are %+v", b)
 	}
+	// Events that the rule is not for count in none of the two times.
+	mixed := writeFile(t, "mixed.ndjson", strings.Repeat(`{"type":"x"}`+"\n", 9000)+
+		strings.Repeat(`{"type":"payment.card","amount":9500}`+"\n", 100))
+	code, out, errs = verb(t, "", "bench", "rule",
+		"../../rules-sdk/go/examples/payment-limit/payment-limit.wasm", mixed, "--for", "20ms",
+		"--format", "json")
+	var m ruleBench
+	if err := json.Unmarshal([]byte(out), &m); err != nil || code != 0 {
+		t.Fatalf("exit code %d, %v, %s", code, err, errs)
+	}
+	if m.Events != 9100 || m.Fuel.Events != 100 || m.Batch1.Whole <= m.Batch1.Rule ||
+		m.Batch64.Whole <= m.Batch64.Rule || m.Batch1.Calls%100 != 0 {
+		t.Errorf("figures are %+v", m)
+	}
 	for args, want := range map[string]string{
 		modulePath("trap"):                                            "accepts 2 arg(s)",
 		"none.wasm " + events:                                         "run `wasmeval build`",
