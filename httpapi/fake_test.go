@@ -53,7 +53,7 @@ func text(v any) string {
 	return string(b)
 }
 
-var swap = runtime.Swap{Generation: 7, Drained: 3, TookMicros: 12}
+var swap = runtime.Swap{Generation: 7, Drained: 3, TookMicros: 12, Running: 2}
 
 func (f *fake) Put(_ context.Context, n runtime.RuleName, code []byte, o runtime.PutOptions) (
 	runtime.PutResult, error,

@@ -12,7 +12,7 @@ import (
 	"wasmeval/internal/auth"
 )
 
-const swapJSON = `{"generation":7,"drained":3,"took_us":12,"lost":0}`
+const swapJSON = `{"generation":7,"drained":3,"took_us":12,"lost":0,"running":2}`
 
 func TestRequestsReachTheEngine(t *testing.T) {
 	s := newStand(t, near, nil)
