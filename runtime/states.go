@@ -73,7 +73,9 @@ func release(list []*keyedState) {
 func (e *Engine) statesFor(name RuleName, specs []state.Spec) (list []*keyedState, err error) {
 	kept := e.states[name]
 	if kept == nil {
-		kept = e.loadStates(name)
+		if kept, err = e.loadStates(name); err != nil {
+			return nil, err
+		}
 		defer release(kept)
 	}
 	goesOn := make([]*keyedState, len(specs)) // nil where it begins empty
@@ -116,24 +118,36 @@ func (e *Engine) keepStates(name RuleName, list []*keyedState) {
 	}
 }
 
-// dropStates forgets the states of a rule that was deleted, those in its file too.
+// dropStates forgets the states of a rule that was deleted, those in its files too.
 func (e *Engine) dropStates(name RuleName) {
 	release(e.states[name])
 	delete(e.states, name)
-	if err := os.Remove(e.stateFile(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := e.removeStates(name); err != nil {
 		e.say(slog.LevelError, "cannot remove the state of a rule that was deleted", "error", err)
 	}
 }
 
 func (e *Engine) stateFile(name RuleName) string {
-	return filepath.Join(e.stateDir, string(name)+".state")
+	return filepath.Join(e.stateDir, string(name)+stateSuffix)
+}
+
+// removeStates removes the files of a rule.
+func (e *Engine) removeStates(name RuleName) error {
+	path := e.stateFile(name)
+	var all error
+	for _, p := range []string{path, path + damagedSuffix} {
+		if err := os.Remove(p); !errors.Is(err, fs.ErrNotExist) {
+			all = errors.Join(all, err)
+		}
+	}
+	return all
 }
 
 // sweepStates removes what a crash has left: the files of rules that were deleted, and half of a save.
 func (e *Engine) sweepStates() error {
 	files, err := os.ReadDir(e.stateDir)
 	for _, f := range files {
-		name, whole := strings.CutSuffix(f.Name(), ".state")
+		name, whole := strings.CutSuffix(strings.TrimSuffix(f.Name(), damagedSuffix), stateSuffix)
 		if whole && e.rules[RuleName(name)] == nil || strings.HasPrefix(f.Name(), savePrefix) {
 			err = errors.Join(err, os.Remove(filepath.Join(e.stateDir, f.Name())))
 		}
@@ -144,33 +158,55 @@ func (e *Engine) sweepStates() error {
 	return nil
 }
 
-// savePrefix begins the names of files that are being written; no rule's name has a '+'.
-const savePrefix = "save+"
+// Names of files in the folder of states.
+const (
+	stateSuffix   = ".state"   // after the rule's name
+	damagedSuffix = ".damaged" // after that: the file was set aside
+	savePrefix    = "save+"    // of files that are being written; no rule's name has a '+'
+)
 
-// loadStates reads what a rule had when the server stopped last. A file that cannot be read is set
-// aside, and the rule begins with nothing.
-func (e *Engine) loadStates(name RuleName) []*keyedState {
-	path := e.stateFile(name)
-	if e.rules[name] == nil { // what a deleted rule of this name has left
-		_ = os.Remove(path)
-		return nil
+// loadStates reads what a rule had when the server stopped last; the caller must release it. A file
+// that is damaged is set aside, and the rule begins with nothing. One that is sound and cannot be used
+// stays for a server that can: with the error the rule is not loaded, and so its state is not saved.
+func (e *Engine) loadStates(name RuleName) ([]*keyedState, error) {
+	if e.rules[name] == nil {
+		_ = e.removeStates(name) // what a deleted rule of this name has left
+		return nil, nil
 	}
-	f, err := os.Open(path)
+	f, err := os.Open(e.stateFile(name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, nil
 	}
 	var list []*keyedState
 	if err == nil {
 		list, err = e.readStates(f)
 		_ = f.Close()
 	}
-	if err != nil {
-		aside := path + ".damaged"
-		slog.Error("cannot read the state of a rule: it begins with none", "rule", name, "error", err,
-			"kept", aside)
-		_ = os.Rename(path, aside)
+	switch {
+	case errors.Is(err, state.ErrDamaged):
+		return nil, e.setAside(name, err)
+	case errors.Is(err, state.ErrTooLarge):
+		return nil, &Error{Kind: LimitExceeded, Err: err, Msg: fmt.Sprintf("cannot use the saved state of "+
+			"rule %q: expected as many shards as before or more rules.state_bytes, or delete it", name)}
+	case err != nil:
+		return nil, fmt.Errorf("cannot use the saved state of rule %q: %w", name, err)
 	}
-	return list
+	return list, nil
+}
+
+// setAside renames the damaged file of a rule. One that was set aside before makes room for it, as
+// nobody may ever look: so a rule has two files at most.
+func (e *Engine) setAside(name RuleName, why error) error {
+	path := e.stateFile(name)
+	aside := path + damagedSuffix
+	_, err := os.Lstat(aside)
+	replaced := err == nil
+	if err := os.Rename(path, aside); err != nil {
+		return fmt.Errorf("cannot set aside the damaged state of rule %q: %w", name, err)
+	}
+	slog.Error("the saved state of a rule is damaged: it begins with none", "rule", name, "error", why,
+		"kept", aside, "replaced_an_earlier_one", replaced)
+	return nil
 }
 
 // readStates reads a file of states; the caller must release them.
@@ -185,7 +221,7 @@ func (e *Engine) readStates(f *os.File) ([]*keyedState, error) {
 	}
 	if saved.Secret != e.secret {
 		release(list)
-		return nil, errors.New("it is of another registry")
+		return nil, errorf(Conflict, "it is of another registry: expected what was saved with this one")
 	}
 	return list, nil
 }

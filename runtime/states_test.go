@@ -3,9 +3,11 @@ package runtime
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -176,42 +178,130 @@ func (f *fixture) ruleStats(name RuleName) RuleStats {
 	return RuleStats{}
 }
 
-// A file that cannot be read is kept aside, and the rule begins with nothing.
+// readFile reads a file, or fails the test.
+func readFile(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// A file that is damaged is kept aside, and the rule begins with nothing. A later one takes its place,
+// which the log says; of a rule that is deleted nothing is kept.
 func TestStateDamaged(t *testing.T) {
+	log := logged(t)
 	dir := t.TempDir()
+	path := filepath.Join(dir, "state", "r.state")
 	f := openShards(t, dir, 2)
 	f.put("r", "counting")
-	f.wantCodes("first", []int{1}, ofA)
+	for turn := range 2 {
+		f.wantCodes("first", []int{1 + turn}, ofA)
+		f.stop()
+		bad := readFile(t, path)
+		bad[len(bad)/2] ^= 1
+		if err := os.WriteFile(path, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f = openShards(t, dir, 2)
+		f.wantCodes("with a damaged file", []int{1}, ofA)
+		if !bytes.Equal(readFile(t, path+damagedSuffix), bad) {
+			t.Error("the file that is kept is not the damaged one")
+		}
+		if part := fmt.Sprint("replaced_an_earlier_one=", turn == 1); !strings.Contains(log(), part) {
+			t.Errorf("the log has no %s:\n%s", part, log())
+		}
+	}
+	if _, err := f.Delete(t.Context(), "r", "test"); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(filepath.Dir(path)); len(left) > 0 || err != nil {
+		t.Errorf("%v are left of a rule that was deleted: %v", left, err)
+	}
+	// Nor of one whose files were left by a crash.
+	if err := os.WriteFile(path+damagedSuffix, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	f.stop()
-	path := filepath.Join(dir, "state", "r.state")
-	code, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	code[len(code)/2] ^= 1
-	if err := os.WriteFile(path, code, 0o600); err != nil {
-		t.Fatal(err)
-	}
 	f = openShards(t, dir, 2)
-	f.wantCodes("with a damaged file", []int{1}, ofA)
-	if kept, err := os.ReadFile(path + ".damaged"); err != nil || string(kept) != string(code) {
-		t.Errorf("the damaged file is not kept: %v", err)
+	if left, err := os.ReadDir(filepath.Dir(path)); len(left) > 0 || err != nil {
+		t.Errorf("%v are left of a rule that was gone at the start: %v", left, err)
 	}
+}
+
+// A sound file that cannot be used stays as it is, whatever the rule's fate in the meantime, until a
+// server can use it.
+func TestStateSound(t *testing.T) {
+	dir, other, limits := t.TempDir(), t.TempDir(), DefaultLimits()
+	limits.StateBytes = 517_376 // what the tables take in one shard
+	serve := func(dir string, shards int) *fixture {
+		b, err := bus.New(bus.Config{Shards: shards, RingBytes: 1 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return openWith(t, Config{DataDir: dir, Bus: b, Limits: limits})
+	}
+	path := filepath.Join(dir, "state", "r.state")
+	f := serve(dir, 1)
+	f.put("r", "counting")
+	f.wantCodes("first", []int{1, 2}, ofA, ofA)
 	f.stop()
+	saved := readFile(t, path)
+	refused := func(why string, kind Kind, text string) {
+		t.Helper()
+		if r, err := f.Rule("r"); err != nil || !strings.Contains(r.Error, text) {
+			t.Errorf("%s: the rule's error is %q, %v: expected %q", why, r.Error, err, text)
+		}
+		_, err := f.Put(t.Context(), "r", module(t, "counting2"), PutOptions{Activate: true})
+		if kind != "" {
+			wantError(t, err, kind, text)
+		} else if err == nil {
+			t.Errorf("%s: a version is taken", why)
+		}
+		f.stop()
+		if left, err := filepath.Glob(path + ".*"); len(left) > 0 || err != nil {
+			t.Errorf("%s: there are %q, %v", why, left, err)
+		}
+	}
+
+	f = serve(dir, 3)
+	refused("more shards", LimitExceeded, "its tables take 520128 bytes in 3 shards: expected at most 517376")
+	if !bytes.Equal(readFile(t, path), saved) {
+		t.Error("the file was changed by a server that could not use it")
+	}
+
+	// A folder in its place can be opened and not be read, as on a disk that fails.
+	if err := errors.Join(os.Rename(path, path+"+"), os.Mkdir(path, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	f = serve(dir, 1)
+	refused("a folder", "", "is a directory")
+	if err := errors.Join(os.Remove(path), os.Rename(path+"+", path)); err != nil {
+		t.Fatal(err)
+	}
+
+	f = serve(dir, 1)
+	f.wantCodes("as before", []int{3}, ofA)
+	f.stop()
+
 	// That of another registry has keys that mean nothing here.
-	other := t.TempDir()
-	f = openShards(t, other, 2)
+	saved = readFile(t, path)
+	f = serve(other, 1)
 	f.put("r", "counting")
 	f.stop()
-	good, err := os.ReadFile(path)
-	if err != nil {
+	path = filepath.Join(other, "state", "r.state")
+	if err := os.WriteFile(path, saved, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(other, "state", "r.state"), good, 0o600); err != nil {
+	f = serve(other, 1)
+	refused("another registry", Conflict, "it is of another registry")
+	f = serve(other, 1)
+	if _, err := f.Delete(t.Context(), "r", "test"); err != nil {
 		t.Fatal(err)
 	}
-	f = openShards(t, other, 2)
-	f.wantState("r", "hour", 0)
+	f.put("r", "counting")
+	f.wantCodes("after it was deleted", []int{1}, ofA)
 }
 
 // A rule's states have a limit together, which is that of all workers.

@@ -35,6 +35,8 @@ const (
 	maxShards     = 1 << 16
 
 	maxTick = 1 << 62 // of an entry: a table counts on from there for centuries
+
+	sumBytes = 4 // of the checksum
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -119,10 +121,13 @@ func (t *Table) save(out io.Writer) {
 }
 
 // Load reads what Save has written into new tables for so many shards: a key goes to the one that
-// its Spread names, as bus.ShardOf does. A key for which a table has no room was evicted. Load
-// refuses a file that is damaged, ends early, goes on after its end, or whose tables would take
-// more than mostBytes. On Linux these are address space until an entry that was read is put there;
-// all else that is allocated before the checksum is known is bounded by constants.
+// its Spread names, as bus.ShardOf does. A key for which a table has no room was evicted. Its errors
+// are ErrDamaged, ErrTooLarge if the tables would take more than mostBytes, and for a file that is
+// sound all else that keeps it from being used: it cannot be read, another version of the server has
+// written it, there is no memory. A file that is damaged is so whatever else it says.
+//
+// On Linux the tables are address space until an entry that was read is put there; all else that is
+// allocated before the checksum is known is bounded by constants.
 func Load(r io.Reader, shards, mostBytes int) (*File, error) {
 	f := new(File)
 	if err := f.load(r, shards, mostBytes); err != nil {
@@ -130,9 +135,6 @@ func Load(r io.Reader, shards, mostBytes int) (*File, error) {
 			for _, t := range s.Tables {
 				_ = t.Close()
 			}
-		}
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			err = fmt.Errorf("the file ends early: %w", io.ErrUnexpectedEOF)
 		}
 		return nil, fmt.Errorf("cannot load states: %w", err)
 	}
@@ -145,46 +147,84 @@ func (f *File) load(r io.Reader, shards, mostBytes int) error {
 	}
 	in := &summed{r: bufio.NewReaderSize(r, 64<<10), sum: crc32.New(castagnoli)}
 	specs, err := f.head(in)
-	if err != nil {
-		return err
+	if err == nil {
+		err = f.claim(specs, shards, mostBytes)
 	}
-	if err := f.claim(specs, shards, mostBytes); err != nil {
-		return err
+	if err != nil {
+		return in.blame(err)
 	}
 	for i, s := range specs {
 		if err := f.States[i].load(in, s.Held, f.At.UnixNano()); err != nil {
 			return err
 		}
 	}
-	want := in.sum.Sum32()
-	var end [4]byte
-	if _, err := io.ReadFull(in.r, end[:]); err != nil {
-		return err
-	}
-	if got := binary.LittleEndian.Uint32(end[:]); got != want {
-		return fmt.Errorf("the file is damaged: its checksum is %08x and should be %08x", got, want)
-	}
-	if _, err := in.r.ReadByte(); err != io.EOF {
-		if err == nil {
-			err = errors.New("the file goes on after its end")
-		}
-		return err
-	}
-	return nil
+	return in.end()
 }
 
 // summed reads and sums what it has read.
 type summed struct {
 	r   *bufio.Reader
 	sum hash.Hash32
+	err error // the first one, which stays
 }
 
 func (s *summed) fill(b []byte) error {
-	if _, err := io.ReadFull(s.r, b); err != nil {
+	if s.err != nil {
+		return s.err
+	}
+	switch _, err := io.ReadFull(s.r, b); err {
+	case nil:
+		_, _ = s.sum.Write(b)
+	case io.EOF, io.ErrUnexpectedEOF:
+		s.err = fmt.Errorf("%w: it ends early: %w", ErrDamaged, io.ErrUnexpectedEOF)
+	default:
+		s.err = err
+	}
+	return s.err
+}
+
+// end reads the checksum, and sees that nothing follows.
+func (s *summed) end() error {
+	want := s.sum.Sum32()
+	var b [sumBytes]byte
+	if err := s.fill(b[:]); err != nil {
 		return err
 	}
-	_, _ = s.sum.Write(b)
-	return nil
+	if got := binary.LittleEndian.Uint32(b[:]); got != want {
+		return fmt.Errorf("%w: its checksum is %08x and should be %08x", ErrDamaged, got, want)
+	}
+	switch _, err := s.r.ReadByte(); err {
+	case io.EOF:
+		return nil
+	case nil:
+		return fmt.Errorf("%w: it goes on after its end", ErrDamaged)
+	default:
+		return err
+	}
+}
+
+// blame reads what is left, and says whether a file that was refused is damaged: then the reason may
+// be too.
+func (s *summed) blame(reason error) error {
+	for s.err == nil {
+		b, err := s.r.Peek(s.r.Size())
+		if n := len(b) - sumBytes; n > 0 {
+			_, _ = s.sum.Write(b[:n])
+			_, _ = s.r.Discard(n)
+		}
+		if err == io.EOF {
+			break
+		}
+		s.err = err
+	}
+	switch err := s.end(); {
+	case err == nil:
+		return reason
+	case errors.Is(err, ErrDamaged) && !errors.Is(reason, ErrDamaged):
+		return fmt.Errorf("%w: %w", ErrDamaged, reason)
+	default:
+		return err
+	}
 }
 
 // head reads all before the entries.
@@ -238,7 +278,8 @@ func (f *File) claim(specs []savedSpec, shards, mostBytes int) error {
 		size += s.TableBytes(shareOf(s.Keys, shards)) * shards
 	}
 	if size > mostBytes {
-		return fmt.Errorf("its tables take %d bytes: expected at most %d", size, mostBytes)
+		return fmt.Errorf("%w: its tables take %d bytes in %d shards: expected at most %d", ErrTooLarge,
+			size, shards, mostBytes)
 	}
 	for _, s := range specs {
 		f.States = append(f.States, Saved{Spec: s.Spec})
@@ -272,7 +313,7 @@ func (s *Saved) load(in *summed, held uint64, now int64) error {
 		k := Key{ID: [2]uint64{words[0], e[idWord]}, Spread: uint32(e[sizeWord])}
 		t := s.Tables[uint64(k.Spread)*uint64(len(s.Tables))>>sizeShift]
 		if err := t.check(k, e); err != nil {
-			return fmt.Errorf("state %q: %w", s.Spec.Name, err)
+			return fmt.Errorf("%w: state %q: %w", ErrDamaged, s.Spec.Name, err)
 		}
 		t.restore(k, e, now)
 	}

@@ -189,14 +189,47 @@ func TestLoadDamaged(t *testing.T) {
 	for i := range whole {
 		b := bytes.Clone(whole)
 		b[i] ^= 1 << (i % 8)
-		if f, err := Load(bytes.NewReader(b), 2, enough); err == nil {
-			f.close()
-			t.Errorf("a file with another byte at %d of %d was loaded", i, len(b))
+		for _, most := range []int{enough, 1} { // a limit does not hide the damage
+			if f, err := Load(bytes.NewReader(b), 2, most); err == nil {
+				f.close()
+				t.Errorf("a file with another byte at %d of %d was loaded", i, len(b))
+			} else if !errors.Is(err, ErrDamaged) {
+				t.Errorf("the error of a file with another byte at %d of %d is: %v", i, len(b), err)
+			}
+			_, err := Load(bytes.NewReader(whole[:i]), 2, most)
+			if !errors.Is(err, ErrDamaged) || most == enough &&
+				(!errors.Is(err, io.ErrUnexpectedEOF) || !strings.Contains(err.Error(), "it ends early")) {
+				t.Errorf("the error of a file of %d bytes instead of %d is: %v", i, len(whole), err)
+			}
 		}
-		_, err := Load(bytes.NewReader(whole[:i]), 2, enough)
-		if !errors.Is(err, io.ErrUnexpectedEOF) || !strings.Contains(err.Error(), "the file ends early") {
-			t.Errorf("the error of a file of %d bytes instead of %d is: %v", i, len(whole), err)
+	}
+}
+
+// A sound file that cannot be used is not called damaged, however large it is; nor is one that
+// cannot be read.
+func TestLoadSound(t *testing.T) {
+	b := saved(t, filled(t, 2, 3000))
+	if len(b) < 3*64<<10 {
+		t.Fatalf("the file has %d bytes: expected more than the buffer", len(b))
+	}
+	_, err := Load(bytes.NewReader(b), 2, 1000)
+	if !errors.Is(err, ErrTooLarge) || errors.Is(err, ErrDamaged) ||
+		!strings.Contains(err.Error(), "bytes in 2 shards: expected at most 1000") {
+		t.Errorf("the error of a file that is too large is: %v", err)
+	}
+	for _, n := range []int{0, 5, prefixBytes + 9, len(b) / 2, len(b) - 4, len(b)} {
+		for _, most := range []int{enough, 1000} {
+			_, err := Load(io.MultiReader(bytes.NewReader(b[:n]), broken{}), 2, most)
+			if !errors.Is(err, errBroken) || errors.Is(err, ErrDamaged) {
+				t.Errorf("the error of a file that can be read up to %d is: %v", n, err)
+			}
 		}
+	}
+	b = b[:len(b)-sumBytes]
+	b[len(magic)] = formatVersion + 1
+	if _, err = Load(bytes.NewReader(sumUp(b)), 2, enough); errors.Is(err, ErrDamaged) ||
+		!strings.Contains(err.Error(), "the file has format 2") {
+		t.Errorf("the error of a file of a newer server is: %v", err)
 	}
 }
 
@@ -206,7 +239,7 @@ func TestLoadRefuses(t *testing.T) {
 	table := newTable(t, s, 10)
 	table.Distinct(keysOf(1)[0], 9, nil)
 	good := saved(t, []Saved{{Spec: s, Tables: []*Table{table}}})
-	good = good[:len(good)-4]
+	good = good[:len(good)-sumBytes]
 	entry := len(good) - (1+s.entryWords())*wordBytes
 	with := func(at int, b ...byte) []byte {
 		c := bytes.Clone(good)
@@ -227,7 +260,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"newer", with(8, 2), "the file has format 2: this server reads format 1"},
 		{"checksum", append(bytes.Clone(good), 1, 2, 3, 4),
 			"the file is damaged: its checksum is 04030201"},
-		{"more", append(sumUp(good), 0), "the file goes on after its end"},
+		{"more", append(sumUp(good), 0), "the file is damaged: it goes on after its end"},
 		{"specs", with(prefixBytes-4, 0, 0, 1, 1),
 			"its specs have 16842752 bytes: expected at most 65536"},
 		{"no specs", with(prefixBytes-4, 0, 0, 0, 0), "cannot read its specs"},
@@ -235,7 +268,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"kind", text(`"distinct"`, `"extinct"`), "cannot use its specs: state \"n\": kind is"},
 		{"default", text(`"limit":2,`, ``), `state "n" lacks what is the default`},
 		{"fewer held", text(`"held":1`, `"held":0`), "the file is damaged"},
-		{"more held", text(`"held":1`, `"held":18446744073709551615`), "the file ends early"},
+		{"more held", text(`"held":1`, `"held":18446744073709551615`), "it ends early"},
 		{"more keys", text(`"keys":10`, `"keys":16777216`), "its tables take"},
 		{"no key", with(entry, 0, 0, 0, 0, 0, 0, 0, 0), `state "n": an entry has no key`},
 		{"size", with(entry+(1+sizeWord)*wordBytes+4, 3), "an entry has size 3: expected at most 2"},
