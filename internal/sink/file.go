@@ -26,6 +26,9 @@ const (
 // a backup, whose name has the time before the extension, and a new one is begun. So a write stands
 // in one file as a whole, and one that is larger than the limit has a file of its own.
 //
+// Others may rename or remove the file, as logrotate does, or put another one in its place: a write goes
+// to what the path names when it begins.
+//
 // One goroutine calls Write and then Close, once. Backups are compressed and removed by a goroutine
 // that Close ends. No two backups get the same name, however fast they follow each other and
 // wherever the clock goes: nothing is ever written over.
@@ -37,7 +40,8 @@ type file struct {
 	compress   bool
 	report     func(error) // for what goes wrong beside a write; any goroutine may call it
 
-	f    *os.File // nil after a rotation that failed
+	f    *os.File    // nil after a rotation that failed, or when it was gone and could not be made anew
+	info fs.FileInfo // of f, when it was opened
 	size int64
 	mode fs.FileMode
 	last time.Time // that of the newest backup
@@ -77,7 +81,7 @@ func (f *file) open() error {
 	}
 	info, err := o.Stat()
 	if err == nil {
-		f.f, f.size, f.mode = o, info.Size(), info.Mode().Perm()
+		f.f, f.info, f.size, f.mode = o, info, info.Size(), info.Mode().Perm()
 		err = f.endLine()
 	}
 	if err != nil {
@@ -104,6 +108,9 @@ func (f *file) endLine() error {
 // Write appends lines. If that fails it takes back a line that is not whole, if it can, and returns
 // how many bytes stayed.
 func (f *file) Write(lines []byte) (int, error) {
+	if f.f != nil && !f.named() {
+		f.leave()
+	}
 	if f.f == nil {
 		if err := f.open(); err != nil {
 			return 0, err
@@ -127,13 +134,25 @@ func (f *file) Write(lines []byte) (int, error) {
 	return n, err
 }
 
-// rotate makes the file a backup and begins a new one.
-func (f *file) rotate() error {
+// named tells whether the path still names the open file. What is written into one that was removed
+// would be gone with it, and count as delivered.
+func (f *file) named() bool {
+	info, err := os.Stat(f.path)
+	return err == nil && os.SameFile(info, f.info)
+}
+
+// leave closes the file, which stays as it is.
+func (f *file) leave() {
 	err := f.f.Close()
 	f.f = nil
 	if err != nil {
 		f.report(fmt.Errorf("cannot close file %q: %w", f.path, err))
 	}
+}
+
+// rotate makes the file a backup and begins a new one.
+func (f *file) rotate() error {
+	f.leave()
 	name, err := f.backupName()
 	if err != nil {
 		return fmt.Errorf("cannot rotate file %q: %w", f.path, err)

@@ -364,13 +364,81 @@ func TestRotationFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, f, "line 3\n")
-	// A file that somebody takes away is made anew at the next rotation.
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
+	closeFile(t, f)
+	sameLines(t, "all files", linesOf(t, backupsOf(t, path)...), []string{"line 1", "line 3"})
+}
+
+// A file that somebody removes, renames or replaces is opened anew by the next write; what was written
+// stays where it is, and one that cannot be opened refuses its lines.
+func TestFileTakenAway(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "d")
+	path := filepath.Join(dir, "v.ndjson")
+	long := strings.Repeat("x", 30)
+	f, told := testFile(t, path, 40, SinkConfig{})
+	do := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
+	write(t, f, "removed\n")
+	do(os.Remove(path))
+	write(t, f, "line 1\n")
+	sameLines(t, "a new file", linesOf(t, path), []string{"line 1"})
+
+	do(os.Rename(path, path+".1")) // as logrotate does with nocreate
+	write(t, f, "line 2\n")
+	do(os.Rename(path, path+".2"))
+	do(os.WriteFile(path, []byte("created\nto"), 0o640)) // and with create
+	write(t, f, "line 3\n")
+	sameLines(t, "the first", linesOf(t, path+".1"), []string{"line 1"})
+	sameLines(t, "the second", linesOf(t, path+".2"), []string{"line 2"})
+	sameLines(t, "the other's", linesOf(t, path), []string{"created", "to", "line 3"})
+	write(t, f, long+"\n") // with what was there before it passes the limit
+	sameLines(t, "after a rotation", linesOf(t, path), []string{long})
+
+	aside := dir + ".aside"
+	do(os.Rename(dir, aside))
+	for range 2 {
+		if n, err := f.Write([]byte("lost\n")); n != 0 || err == nil ||
+			!strings.Contains(err.Error(), "cannot open file") {
+			t.Errorf("%d bytes are written to a folder that is gone: %v", n, err)
+		}
+	}
+	do(os.Rename(aside, dir))
 	write(t, f, "line 4\n")
 	closeFile(t, f)
-	sameLines(t, "all files", linesOf(t, backupsOf(t, path)...), []string{"line 1", "line 4"})
+	sameLines(t, "at the end", linesOf(t, path), []string{long, "line 4"})
+	if all := told.list(); all != nil {
+		t.Errorf("faults were reported: %v", all)
+	}
+}
+
+// Lines that count as delivered are on the disk, however often the file is renamed meanwhile.
+func TestFileRenamedOften(t *testing.T) {
+	const n = 20_000
+	path := filepath.Join(t.TempDir(), "v.ndjson")
+	r := open(t, Config{
+		Routes: []Route{{Sinks: []string{"f"}}},
+		Sinks:  []SinkConfig{{Name: "f", Type: TypeFile, Path: path, QueueBytes: 16 << 20}},
+	}, io.Discard)
+	files := []string{path}
+	for i := range 100 {
+		send(r, i*n/100, n/100)
+		name := fmt.Sprintf("%s.%d", path, i)
+		if err := os.Rename(path, name); err == nil {
+			files = slices.Insert(files, len(files)-1, name)
+		}
+	}
+	mustClose(t, r)
+	if _, err := os.Stat(path); err != nil {
+		files = files[:len(files)-1] // nothing came after the last was renamed
+	}
+	sameLines(t, "all files", linesOf(t, files...), numbered(0, n))
+	account(t, r.Stats()[0], ledger{routed: n, delivered: n})
+	if len(files) < 3 {
+		t.Errorf("%d files: it was not renamed", len(files))
+	}
 }
 
 func TestOpenFileFaults(t *testing.T) {
