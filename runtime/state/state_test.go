@@ -366,3 +366,49 @@ func TestNoAllocation(t *testing.T) {
 		t.Errorf("hashing allocates %v times", got)
 	}
 }
+
+// One event far in the future ends the windows of its key there, and what it has begun lasts until
+// then: rules-sdk/ABI.md says so, and names "time":"arrival" as the remedy.
+func TestFarFuture(t *testing.T) {
+	const now, far = int64(1_800_000_000e9), int64(8_800_000_000e9)
+	k := keysOf(1)[0]
+	counter := newTable(t, normal(t, Spec{Name: "c", Kind: Counter, WindowMS: 60_000}), 10)
+	distinct := newTable(t, normal(t, Spec{Name: "d", Kind: Distinct, WindowMS: 60_000}), 10)
+	seen := newTable(t, normal(t, Spec{Name: "s", Kind: Seen, TTLMS: 60_000}), 10)
+	value := newTable(t, normal(t, Spec{Name: "v", Kind: Value, TTLMS: 60_000}), 10)
+	value.Set(k, far, []byte("x"))
+	for i, c := range []struct {
+		at      int64
+		sum     float64
+		values  int
+		first   int64
+		wasSeen bool
+	}{
+		{now, 1, 1, now, false}, {now, 2, 2, now, true},
+		{far, 1, 1, far, false},
+		{now, 1, 1, far, true}, {now + 3600e9, 1, 1, far, true}, {far - 60e9, 1, 1, far, true},
+		{far, 2, 2, far, true},
+	} {
+		sum, values := counter.Add(k, c.at, 1), distinct.Distinct(k, c.at, []byte{byte(i)})
+		first, was := seen.Seen(k, c.at)
+		if sum != c.sum || values != c.values || first != c.first || was != c.wasSeen {
+			t.Errorf("event %d: %v, %d, %d, %v: want %+v", i, sum, values, first, was, c)
+		}
+		if _, ok := value.Get(k, c.at); !ok {
+			t.Errorf("event %d: the value is gone", i)
+		}
+	}
+	for _, table := range []*Table{counter, distinct} {
+		if table.Commit(); table.Stats().Late != 3 {
+			t.Errorf("%s: %d events are late: want 3", table.spec.Name, table.Stats().Late)
+		}
+	}
+	seen.Delete(k, now)
+	if _, was := seen.Seen(k, now); was {
+		t.Error("the key is seen after it was deleted")
+	}
+	value.Set(k, now, []byte("y"))
+	if _, ok := value.Get(k, now+60e9); ok {
+		t.Error("a value that was set anew outlives its time")
+	}
+}
