@@ -204,7 +204,7 @@ func (e *Engine) setAside(name RuleName, why error) error {
 	if err := os.Rename(path, aside); err != nil {
 		return fmt.Errorf("cannot set aside the damaged state of rule %q: %w", name, err)
 	}
-	slog.Error("the saved state of a rule is damaged: it begins with none", "rule", name, "error", why,
+	slog.Error("the saved state of a rule is of no use: it begins with none", "rule", name, "error", why,
 		"kept", aside, "replaced_an_earlier_one", replaced)
 	return nil
 }
@@ -221,7 +221,7 @@ func (e *Engine) readStates(f *os.File) ([]*keyedState, error) {
 	}
 	if saved.Secret != e.secret {
 		release(list)
-		return nil, errorf(Conflict, "it is of another registry: expected what was saved with this one")
+		return nil, fmt.Errorf("%w: it is of another registry, whose keys mean nothing here", state.ErrDamaged)
 	}
 	return list, nil
 }
