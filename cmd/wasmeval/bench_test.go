@@ -165,7 +165,7 @@ func TestBenchRefuses(t *testing.T) {
 		"swap --swaps 0":               "--swaps is 0",
 		"bus --producers 0":            "--producers is 0: expected 1 to 64",
 		"bus --producers 65":           "--producers is 65: expected 1 to 64",
-		"bus --for x":                  "invalid argument",
+		"bus --for x":                  `--for "x": expected a time such as 500ms or 2s`,
 		"http --rule none":             `cannot read module "none"`,
 		"udp --rule cli_test.go":       "no WebAssembly module",
 		"start --rules-dir /nonesuch/": "give --rules-dir",

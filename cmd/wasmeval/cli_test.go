@@ -197,6 +197,10 @@ func TestRulesFaults(t *testing.T) {
 		{"test limit --events " + events + " --param i=x", "expected a value of type i64"},
 		{"audit --limit 0", "cannot read the audit trail: "},
 		{"lst", `unknown command "lst" for "wasmeval rules"`},
+		{"push limit M/params --fuel -1", `--fuel "-1": expected a whole number from 0`},
+		{"push limit M/params --fail-code 5000000000", `--fail-code "5000000000": expected a whole number of 32 bits`},
+		{"test limit --events x --version -1", `--version "-1": expected a whole number from 0, of 32 bits`},
+		{"push limit M/params --reset=perhaps", `--reset "perhaps": expected true or false`},
 		{"list --no-such-flag", "unknown flag: --no-such-flag"},
 	} {
 		p.bad(dir, "", ruleArgs(c.args), c.want)

@@ -39,6 +39,7 @@ var homes = map[string][]string{
 	"github.com/go-chi/chi/v5":                {"httpapi"},
 	"github.com/prometheus/client_golang":     {"internal/metrics"},
 	"github.com/spf13/cobra":                  {"cmd/wasmeval"},
+	"github.com/spf13/pflag":                  {"cmd/wasmeval"}, // cobra's own flags
 	"go.yaml.in/yaml/v3":                      {"cmd/wasmeval"},
 	"github.com/HdrHistogram/hdrhistogram-go": {"cmd/wasmeval"},
 	"github.com/cenkalti/backoff/v5":          {"internal/sink"},

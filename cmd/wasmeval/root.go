@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"wasmeval/runtime"
 )
@@ -51,10 +53,28 @@ stream runs; verdicts go to files, webhooks and whoever listens.`,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
+	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(newServe(), newCheck(), newRules(), newSend(), newTail(), newLogs(), newLedger(),
 		newDemo(), newBench(), newTest(), newReplay(), newDiff(),
 		newInspect(), newInit(), newBuild(), newPush())
 	return root
+}
+
+// flagError says what a flag expects, where the library would say what Go's parser does not like.
+func flagError(_ *cobra.Command, err error) error {
+	wrong := new(pflag.InvalidValueError)
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	expected := map[string]string{
+		"bool": "true or false", "duration": "a time such as 500ms or 2s", "float64": "a number",
+		"int": "a whole number", "int32": "a whole number of 32 bits",
+		"uint32": "a whole number from 0, of 32 bits", "uint64": "a whole number from 0",
+	}[wrong.GetFlag().Value.Type()]
+	if expected == "" {
+		return err
+	}
+	return fmt.Errorf("--%s %q: expected %s", wrong.GetFlag().Name, wrong.GetValue(), expected)
 }
 
 // helpOnly is what a command does that only has others below it. Without it a misspelt one would
