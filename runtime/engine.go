@@ -47,7 +47,8 @@ type Engine struct {
 	router Router
 	limits Limits
 	batch  int
-	boot   string // begins decision ids: other in each run
+	halt   atomic.Uint32 // see Halt; it stands among what never changes, since workers look at it often
+	boot   string        // begins decision ids: other in each run
 	fields event.Fields
 	evLim  event.Limits
 
@@ -202,10 +203,10 @@ func (e *Engine) openCompiler(ctx context.Context, c *Config) error {
 	return instantiateHost(ctx, e.wasm)
 }
 
-// Start sets the workers to work. They end once the bus is closed and drained; Close waits.
+// Start sets the workers to work. They end once the bus is closed and drained, or by Halt; Close waits.
 func (e *Engine) Start() {
 	for i, w := range e.workers {
-		e.running.Go(func() { e.bus.Ring(i).Consume(w, e.batch) })
+		e.running.Go(func() { w.run(e.bus.Ring(i), e.batch) })
 	}
 	e.helping.Go(e.background)
 	e.helping.Go(e.logLoop)
@@ -219,6 +220,31 @@ func (e *Engine) Drained() <-chan struct{} {
 		close(done)
 	}()
 	return done
+}
+
+// When a worker ends, though there are events left in its ring.
+const (
+	haltNever = iota
+	haltAfterBatch
+	haltAfterCall
+)
+
+// Halt ends the workers though there are events left: each after the batch that it evaluates, and if
+// that takes longer than grace, after the call of a rule that it is in. The batch of such a worker
+// stays in flight, as what is left in the rings does, though some rules have seen its events. It
+// reports whether all workers have ended; if a call takes longer than grace again, they have not, and
+// Close would wait for them. The bus must be closed before.
+func (e *Engine) Halt(grace time.Duration) bool {
+	drained := e.Drained()
+	for _, when := range []uint32{haltAfterBatch, haltAfterCall} {
+		e.halt.Store(when)
+		select {
+		case <-drained:
+			return true
+		case <-time.After(grace):
+		}
+	}
+	return false
 }
 
 // Close waits for the workers, ends what is being compiled, then closes all rules, the registry and

@@ -9,12 +9,13 @@ import (
 
 	"github.com/valyala/fastjson"
 
+	"wasmeval/bus"
 	"wasmeval/internal/event"
 	"wasmeval/runtime/state"
 )
 
-// worker evaluates the batches of one shard. It is the Handler of the shard's ring; everything but
-// the atomics belongs to the goroutine that consumes the ring.
+// worker evaluates the batches of one shard. It is the consumer of the shard's ring; everything but
+// the atomics belongs to the goroutine of run.
 type worker struct {
 	e  *Engine
 	id int
@@ -44,6 +45,7 @@ type worker struct {
 	lists   [][]uint16 // for each rule, the rows that it wants, where there are several matches
 	wanted  []uint32   // the rules that want any of these
 	replies []pending  // of the events that a request waits for
+	cut     bool       // the batch was left before its end; see Engine.Halt
 	line    []byte
 	decided uint64
 	hasher  *state.Hasher
@@ -95,9 +97,25 @@ func (w *worker) enter(rows int) *ruleSet {
 	}
 }
 
+// run drains a ring until it is closed and drained, or the engine is halted. A batch that was cut is
+// not released, so the ledger does not count its events as evaluated.
+func (w *worker) run(r *bus.Ring, batch int) {
+	recs := make([][]byte, batch)
+	for r.Wait() && w.e.halt.Load() == haltNever {
+		n := r.Next(recs)
+		if n == 0 {
+			continue // only a pad was published so far
+		}
+		if w.Handle(recs[:n]); w.cut {
+			return
+		}
+		r.Release()
+	}
+}
+
 // Handle evaluates records in batches of at most batchBytes, or of one record.
 func (w *worker) Handle(recs [][]byte) {
-	for len(recs) > 0 {
+	for len(recs) > 0 && !w.cut {
 		n, size := 0, 0
 		for n < len(recs) && (n == 0 || size+len(recs[n]) <= batchBytes) {
 			size += len(recs[n])
@@ -116,9 +134,11 @@ func (w *worker) handle(recs [][]byte) (n int) {
 	now := time.Now().UnixNano()
 	n = w.gather(s, recs, now)
 	w.evaluateAll(s, now)
-	w.answer()
-	w.events.Add(uint64(n))
-	w.batches.Add(1)
+	if !w.cut { // else requests that wait would take some of the verdicts for all of them
+		w.answer()
+		w.events.Add(uint64(n))
+		w.batches.Add(1)
+	}
 	w.using.Store(nil)
 	return n
 }
@@ -290,10 +310,15 @@ func (w *worker) evaluate(s *ruleSet, i uint32, rows []uint16, now int64) {
 	w.calls(s, i, rows, perCall, now)
 }
 
-// calls runs one rule over rows, at most perCall in each call, unless the rule is quarantined.
+// calls runs one rule over rows, at most perCall in each call, unless the rule is quarantined or the
+// batch is to be cut.
 func (w *worker) calls(s *ruleSet, i uint32, rows []uint16, perCall int, now int64) {
 	r := s.rules[i]
 	for len(rows) > 0 {
+		if w.e.halt.Load() == haltAfterCall {
+			w.cut = true
+			return
+		}
 		admitted, try := r.breaker.admit(now)
 		if !admitted {
 			w.hold(s, r, rows, now)

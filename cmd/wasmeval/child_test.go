@@ -227,6 +227,56 @@ func TestTerminate(t *testing.T) {
 	}
 }
 
+// A drain that takes too long costs the events that were not evaluated and nothing else: what rules have
+// counted is there after the next start, and the ledger says how many events that were.
+func TestTerminateLate(t *testing.T) {
+	dir := t.TempDir()
+	args := []string{"--shards", "1", "--key", "k", "--shutdown-timeout", "200ms"}
+	c := spawn(t, dir, args...)
+	c.upload("count", "counting")
+	for want := 1; want <= 5; want++ {
+		c.counts("a", want)
+	}
+	for i := range 60 {
+		c.upload(fmt.Sprint("slow", i), "counting")
+	}
+	const events = 150_000
+	body := bytes.Repeat([]byte("{\"type\":\"x\",\"k\":\"b\"}\n"), events)
+	if status, text := c.call("POST", "/v1/events", "application/x-ndjson", body); status != 202 {
+		t.Fatalf("%d %s", status, text)
+	}
+	begun := time.Now()
+	_ = c.cmd.Process.Signal(syscall.SIGTERM)
+	code := c.wait()
+	if took := time.Since(begun); code != 1 || took > 6*time.Second {
+		t.Errorf("exit code %d after %v: %s", code, took, c.err)
+	}
+	_, last, _ := strings.Cut(c.err.String(), "msg=stopped ")
+	var received, evaluated, inFlight, difference int
+	if _, err := fmt.Sscanf(last, "received=%d evaluated=%d in_flight=%d difference=%d", &received, &evaluated,
+		&inFlight, &difference); err != nil {
+		t.Fatalf("no ledger in the log (%v): %s", err, c.err)
+	}
+	want := fmt.Sprintf("the rings were not drained within 200ms: %d events were not evaluated", inFlight)
+	if received != events+5 || evaluated+inFlight != received || inFlight == 0 || difference != 0 ||
+		!strings.Contains(c.err.String(), want) {
+		t.Errorf("ledger and error %q, expected %d received and %q", last, events+5, want)
+	}
+	c = spawn(t, dir, args...)
+	c.counts("a", 6)
+	c.counts("b", evaluated-5+1)
+}
+
+// counts expects the code of rule "count" for the next event of a key.
+func (c *child) counts(key string, want int) {
+	c.t.Helper()
+	status, text := c.call("POST", "/v1/rules/count/evaluate", "application/json",
+		fmt.Appendf(nil, `{"type":"x","k":%q}`, key))
+	if status != 200 || !bytes.Contains(text, fmt.Appendf(nil, `"code":%d,`, want)) {
+		c.t.Errorf("an event of key %s: %d %s, expected code %d", key, status, text, want)
+	}
+}
+
 // A second signal ends the server at once and says what is left.
 func TestTerminateTwice(t *testing.T) {
 	hang := make(chan struct{})

@@ -366,8 +366,16 @@ func (s *server) greet(out io.Writer) {
 	}
 }
 
+// What follows a drain that took too long is to be short, since whoever stops the server may be about to
+// kill it.
+const (
+	haltGrace   = time.Second     // for each of the two steps of Engine.Halt
+	finishGrace = 2 * time.Second // for sinks and HTTP together
+)
+
 // stop ends the parts so that nothing accepted is lost: intake first, then the rings are drained,
-// then the sinks. It returns an error that says what is left if that takes too long.
+// then the sinks. If that takes too long the workers stop where they are, and it returns an error
+// that says what is left; all the rest is done, so that what they have evaluated is kept.
 func (s *server) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.c.Shutdown)
 	defer cancel()
@@ -379,15 +387,31 @@ func (s *server) stop() error {
 	s.bus.Close() // requests that bring events get 503 from here on
 	select {
 	case <-s.engine.Drained():
+		return errors.Join(err, s.finish(ctx, true))
 	case <-ctx.Done():
-		err = errors.Join(err, fmt.Errorf("the rings were not drained within %v: %s", s.c.Shutdown, s.left()))
-		return errors.Join(err, s.sinks.Close(ctx)) // what is queued goes to the dead-letter files
 	}
-	err = errors.Join(err, s.sinks.Close(ctx))
+	halted := s.engine.Halt(haltGrace)
+	l := s.bus.Ledger() // the workers have ended, so it is what the last line will say
+	err = errors.Join(err, fmt.Errorf("the rings were not drained within %v: %d events were not evaluated",
+		s.c.Shutdown, l.InFlight()))
+	late, cancel := context.WithTimeout(context.Background(), finishGrace)
+	defer cancel()
+	return errors.Join(err, s.finish(late, halted))
+}
+
+// finish ends the parts behind the workers, which have ended if halted says so: else the engine
+// cannot be closed, since a worker may use anything of it.
+func (s *server) finish(ctx context.Context, halted bool) error {
+	err := s.sinks.Close(ctx)
 	if e := s.http.Shutdown(ctx); e != nil {
 		err = errors.Join(err, s.http.Close())
 	}
-	err = errors.Join(err, s.engine.Close())
+	if halted {
+		err = errors.Join(err, s.engine.Close())
+	} else {
+		err = errors.Join(err, fmt.Errorf("a call of a rule did not end within %v: keyed state was not saved",
+			haltGrace))
+	}
 	l := s.bus.Ledger()
 	total := l.Total()
 	slog.Info("stopped", "received", total.Received, "evaluated", l.Evaluated,
