@@ -95,7 +95,8 @@ type Engine struct {
 
 // Open opens the data folder, loads the rules that were active and makes an engine, which Start
 // sets to work. A rule that cannot be loaded is reported by Rule and the log, and the others run.
-// A registry that cannot be read is an error of kind Damaged and stays as it is.
+// A registry that cannot be read is an error of kind Damaged and stays as it is. If ctx ends meanwhile
+// the error is ctx's, what is being compiled is ended, and the data folder is as a crash could leave it.
 func Open(ctx context.Context, c Config) (*Engine, error) {
 	if err := c.Limits.check(); err != nil {
 		return nil, err
@@ -123,7 +124,7 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 	}
 	e.replies.open = map[uint64]*Reply{}
 	if err := e.open(ctx, &c); err != nil {
-		_ = reg.close()
+		_ = e.closeParts() // the error that there was says more
 		return nil, err
 	}
 	return e, nil
@@ -155,13 +156,36 @@ func (e *Engine) open(ctx context.Context, c *Config) error {
 	for i := range e.bus.Shards() {
 		e.workers = append(e.workers, newWorker(e, i))
 	}
+	active, err := e.loadActive(ctx)
+	e.set.Store(newRuleSet(generation, active))
+	if err != nil {
+		return err
+	}
+	e.compiler.cache.trim()
+	if n := e.compiler.results[CompileDone].Load(); n > 0 {
+		slog.Info("compiled modules that were not in the compilation cache", "modules", n)
+	}
+	return nil
+}
+
+// loadActive loads the rules that were active. It returns those that are loaded also with an error, which
+// is ctx's if that ended: then no rule is to blame.
+func (e *Engine) loadActive(ctx context.Context) ([]*activeRule, error) {
 	var active []*activeRule
-	for _, name := range slices.Sorted(maps.Keys(rules)) {
-		rec := rules[name]
+	for _, name := range slices.Sorted(maps.Keys(e.rules)) {
+		rec := e.rules[name]
 		if !rec.Enabled || rec.Active == 0 {
 			continue
 		}
 		r, err := e.load(ctx, name, rec)
+		if err == nil {
+			active = append(active, r)
+			e.stats[name] = r.stats
+			e.keepStates(name, r.states)
+		}
+		if ctx.Err() != nil {
+			return active, ctx.Err()
+		}
 		if err != nil {
 			e.broken[name] = err.Error()
 			slog.Error("cannot load rule", "rule", name, "version", rec.Active, "error", err)
@@ -169,21 +193,13 @@ func (e *Engine) open(ctx context.Context, c *Config) error {
 		}
 		q, err := e.registry.quarantine(name, rec.Active)
 		if err != nil {
-			return err
+			return active, err
 		}
 		if q != nil {
 			r.breaker.resume(*q)
 		}
-		active = append(active, r)
-		e.stats[name] = r.stats
-		e.keepStates(name, r.states)
 	}
-	e.set.Store(newRuleSet(generation, active))
-	e.compiler.cache.trim()
-	if n := e.compiler.results[CompileDone].Load(); n > 0 {
-		slog.Info("compiled modules that were not in the compilation cache", "modules", n)
-	}
-	return nil
+	return active, nil
 }
 
 // openCompiler opens the compilation cache and makes what modules are compiled and run by.
@@ -262,12 +278,19 @@ func (e *Engine) Close() error {
 		return nil
 	}
 	e.closed = true
-	err := errors.Join(e.saveQuarantines(), e.saveStates())
+	return errors.Join(e.saveQuarantines(), e.saveStates(), e.closeParts())
+}
+
+// closeParts closes what open has opened, also where that came to an error halfway. Nobody uses the
+// engine any more, and nothing is saved.
+func (e *Engine) closeParts() error {
 	for _, list := range e.states {
 		release(list)
 	}
-	for _, r := range e.set.Load().rules {
-		e.retire(r)
+	if set := e.set.Load(); set != nil {
+		for _, r := range set.rules {
+			e.retire(r)
+		}
 	}
 	for _, r := range e.standby {
 		e.unload(r)
@@ -276,7 +299,14 @@ func (e *Engine) Close() error {
 		w.table.window.close()
 	}
 	ctx := context.Background()
-	return errors.Join(err, e.wasm.Close(ctx), e.cache.Close(ctx), e.registry.close())
+	var err error
+	if e.wasm != nil {
+		err = e.wasm.Close(ctx)
+	}
+	if e.cache != nil {
+		err = errors.Join(err, e.cache.Close(ctx))
+	}
+	return errors.Join(err, e.registry.close())
 }
 
 // enter keeps Close waiting until leave is called, or returns a ShuttingDown error.

@@ -321,6 +321,56 @@ sinks:
 	}
 }
 
+// A signal while the server starts, with a module to compile anew, ends it soon: it was not ready, and what
+// is in the data folder works at the next start.
+func TestTerminateWhileStarting(t *testing.T) {
+	dir := t.TempDir()
+	c := spawn(t, dir)
+	code, err := os.ReadFile("../../rules-sdk/rust/examples/price-band/price-band.wasm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, text := c.call("PUT", "/v1/rules/r", "application/wasm", code); status != 201 {
+		t.Fatalf("%d %s", status, text)
+	}
+	_ = c.cmd.Process.Signal(syscall.SIGTERM)
+	if code := c.wait(); code != 0 {
+		t.Fatalf("exit code %d: %s", code, c.err)
+	}
+	cache := filepath.Join(dir, "cache")
+	if err := os.RemoveAll(cache); err != nil {
+		t.Fatal(err)
+	}
+	var said bytes.Buffer
+	late := &child{program: &program{t: t}, err: &bytes.Buffer{}}
+	late.cmd = exec.Command(os.Args[0], c.cmd.Args[1:]...)
+	late.cmd.Env, late.cmd.Stdout, late.cmd.Stderr = c.cmd.Env, &said, late.err
+	if err := late.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = late.cmd.Process.Kill() })
+	for range 10_000 {
+		if list, _ := filepath.Glob(filepath.Join(cache, "compile-*")); len(list) > 0 {
+			break // it compiles
+		}
+		time.Sleep(time.Millisecond)
+	}
+	begun := time.Now()
+	_ = late.cmd.Process.Signal(syscall.SIGTERM)
+	ended := late.wait()
+	if took := time.Since(begun); ended != 1 || took > 3*time.Second || said.Len() > 0 ||
+		!strings.HasSuffix(late.err.String(), "wasmeval: interrupted while starting\n") ||
+		strings.Contains(late.err.String(), "cannot load rule") {
+		t.Errorf("exit code %d after %v: %s%s", ended, took, &said, late.err)
+	}
+	if list, _ := filepath.Glob(filepath.Join(cache, "compile-*")); len(list) > 0 {
+		t.Errorf("folders %v are left", list)
+	}
+	if got := spawn(t, dir).state(); got != (state{1, 1}) {
+		t.Errorf("the registry says %+v", got)
+	}
+}
+
 // serveLoopback serves srv on a port of the system's choice until the test ends.
 func serveLoopback(t *testing.T, srv *http.Server) string {
 	t.Helper()

@@ -45,7 +45,8 @@ type server struct {
 
 // serve runs the server until ctx ends or SIGINT or SIGTERM comes. Then it stops intake, finishes
 // what it has accepted, and returns nil; a second signal ends it at once, with an error that says
-// what is left. It prints its addresses to out once it is ready.
+// what is left. If it was not ready yet it returns errInterrupted. It prints its addresses to out once
+// it is ready.
 func serve(ctx context.Context, c *Config, out io.Writer) error {
 	return serveWith(ctx, c, out, func(context.Context, *server) error { return nil })
 }
@@ -58,7 +59,7 @@ func serveWith(ctx context.Context, c *Config, out io.Writer,
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(signals)
-	s, err := start(ctx, c, out)
+	s, err := startInterruptibly(ctx, signals, c, out)
 	if err != nil {
 		return err
 	}
@@ -95,6 +96,44 @@ func setLog(c *LogConfig) {
 	}
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, o)))
 }
+
+// startInterruptibly is start, but a signal or the end of ctx interrupts it; that is errInterrupted.
+func startInterruptibly(ctx context.Context, signals <-chan os.Signal, c *Config, out io.Writer) (
+	*server, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var s *server
+	var err error
+	ended := make(chan struct{})
+	go func() {
+		s, err = start(ctx, c, out)
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		if errors.Is(err, context.Canceled) {
+			err = errInterrupted
+		}
+		return s, err
+	case <-signals:
+		cancel()
+	}
+	select {
+	case <-ended:
+	case <-signals:
+		return nil, fmt.Errorf("%w, and stopped at once by a second signal", errInterrupted)
+	}
+	switch {
+	case err == nil: // it was ready just then
+		err = s.stop()
+	case errors.Is(err, context.Canceled):
+		err = nil
+	}
+	return nil, errors.Join(errInterrupted, err)
+}
+
+// errInterrupted is returned when the server was to stop before it was ready.
+var errInterrupted = errors.New("interrupted while starting")
 
 // start starts all parts; if one cannot start, those before it are stopped again.
 func start(ctx context.Context, c *Config, out io.Writer) (s *server, err error) {
