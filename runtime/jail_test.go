@@ -529,8 +529,9 @@ func TestActivateWhileCompiling(t *testing.T) {
 	if err := <-activated; err != nil {
 		t.Errorf("activate: %v", err)
 	}
-	if r, err := f.Rule("a"); err != nil || r.Active != 1 || r.Config.Fuel != 1000 {
-		t.Errorf("rule %+v, %v", r, err)
+	list, err := f.Versions("a")
+	if err != nil || !list[0].Active || list[0].Config.Fuel != 0 || list[1].Config.Fuel != 1000 {
+		t.Errorf("versions %+v, %v: expected that the one that was active kept what was set meanwhile", list, err)
 	}
 }
 

@@ -78,11 +78,8 @@ func (e *Engine) OpenReply(n int, rule string) (*Reply, error) {
 	return r, nil
 }
 
-// find returns the reply that an event is for, or nil for 0.
+// find returns the reply that an event of the ring is for. It is there as long as that waits for one.
 func (rs *replies) find(id uint64) *Reply {
-	if id == 0 {
-		return nil
-	}
 	rs.mu.RLock()
 	defer rs.mu.RUnlock()
 	return rs.open[id]

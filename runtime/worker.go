@@ -248,13 +248,8 @@ func (w *worker) parse(v *event.View) *fastjson.Value {
 
 // match finds the rules for an event, and its reply if a request waits for it.
 func (w *worker) match(s *ruleSet, v *event.View, row uint16) *match {
-	if to := w.e.replies.find(v.Reply); to != nil {
-		late := !to.wanted()
-		if late {
-			w.e.replies.stale.Add(1)
-		}
-		w.replies = append(w.replies, pending{row: row, index: v.Index, to: to, over: late})
-		if to.rule != "" {
+	if v.Reply != 0 {
+		if to := w.pend(v, row); to != nil && to.rule != "" {
 			return w.matchOne(s, to)
 		}
 	}
@@ -262,6 +257,21 @@ func (w *worker) match(s *ruleSet, v *event.View, row uint16) *match {
 		return m
 	}
 	return w.newMatch(s, string(v.Type))
+}
+
+// pend notes that an event is for a request, and returns that.
+func (w *worker) pend(v *event.View, row uint16) *Reply {
+	to := w.e.replies.find(v.Reply)
+	if to == nil {
+		w.e.say(slog.LevelError, "BUG: an event is for a request that is not there", "id", string(v.ID))
+		return nil
+	}
+	late := !to.wanted()
+	if late {
+		w.e.replies.stale.Add(1)
+	}
+	w.replies = append(w.replies, pending{row: row, index: v.Index, to: to, over: late})
+	return to
 }
 
 // newMatch finds the match of a type that was not seen before, or not since there were too many.
