@@ -224,7 +224,7 @@ func TestStateDamaged(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.stop()
-	f = openShards(t, dir, 2)
+	openShards(t, dir, 2)
 	if left, err := os.ReadDir(filepath.Dir(path)); len(left) > 0 || err != nil {
 		t.Errorf("%v are left of a rule that was gone at the start: %v", left, err)
 	}
