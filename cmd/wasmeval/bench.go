@@ -80,10 +80,10 @@ func newBenchPart(name, short string, p benchPart) *cobra.Command {
 	cmd := &cobra.Command{Use: name, Short: short, Args: cobra.NoArgs}
 	b.flags(cmd)
 	p.flags(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	cmd.RunE = interruptible(func(cmd *cobra.Command, _ []string) error {
 		b.out = cmd.OutOrStdout()
 		return b.run(cmd.Context(), p)
-	}
+	})
 	return cmd
 }
 
@@ -96,11 +96,11 @@ func newBenchAll() *cobra.Command {
 	}
 	b.flags(cmd)
 	start.flags(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	cmd.RunE = interruptible(func(cmd *cobra.Command, _ []string) error {
 		b.out = cmd.OutOrStdout()
 		return b.run(cmd.Context(), &busPart{producers: 2}, newHTTPPart(), newUDPPart(), &rulesPart{},
 			&swapPart{rate: 100}, start)
-	}
+	})
 	return cmd
 }
 

@@ -134,3 +134,6 @@ func segmentOf(oob []byte) int {
 	}
 	return 0
 }
+
+// dieWithUs has the kernel end a process with this one, also when that is killed.
+func dieWithUs() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	goruntime "runtime"
+	"syscall"
 	"time"
 )
 
@@ -25,3 +26,5 @@ func machineName() (cpu, kernel string) { return goruntime.GOARCH, goruntime.GOO
 
 func setUDP(*net.UDPConn, int, bool) error { return errNotHere }
 func segmentOf([]byte) int                 { return 0 }
+
+func dieWithUs() *syscall.SysProcAttr { return nil }

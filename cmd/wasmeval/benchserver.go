@@ -94,7 +94,7 @@ func (s *benchServer) start(ctx context.Context, args []string, addresses int) e
 		return err
 	}
 	s.cmd = exec.CommandContext(ctx, exe, args...)
-	s.cmd.Stderr = os.Stderr
+	s.cmd.Stderr, s.cmd.SysProcAttr = os.Stderr, dieWithUs()
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
 		return err

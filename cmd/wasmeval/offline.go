@@ -49,8 +49,8 @@ func interruptible(verb func(*cobra.Command, []string) error) func(*cobra.Comman
 		context.AfterFunc(ctx, stop)
 		cmd.SetContext(ctx)
 		err := verb(cmd, args)
-		if errors.Is(err, context.Canceled) {
-			return errors.New("interrupted")
+		if err != nil && ctx.Err() != nil {
+			return errors.New("interrupted") // whatever that has made of it
 		}
 		return err
 	}

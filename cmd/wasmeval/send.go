@@ -3,15 +3,17 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
-	"os/signal"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -32,21 +34,54 @@ type sender struct {
 	batch  int     // events, at most
 	tally  sendTally
 	start  time.Time
+	due    int // events of which the time to be sent has come
 }
 
-// sendTally is what became of the events, by the answers. UDP has none: there only Sent moves.
+// sendTally is what became of the events, by the answers: each that was sent is in one of the others. UDP
+// has no answers.
 type sendTally struct {
-	Sent      int // events that were read and sent
+	Sent      int // handed to the network
 	Accepted  int
-	Rejected  int // for what they are
-	Throttled int // answers 429
+	Rejected  int // for what they are; also what was not sent since no datagram can have it
 	GivenUp   int // not taken, also not after all retries
+	Unknown   int // that the server may have or not: no answer came, or none that says so
+	Throttled int // answers 429
 	problems  []string
 }
 
-// eventTarget takes one batch of events.
+// problem keeps the first few things that went wrong with single events.
+func (t *sendTally) problem(e sentEvent, format string, args ...any) {
+	if len(t.problems) < 5 {
+		t.problems = append(t.problems, fmt.Sprintf("line %d: %s", e.line, fmt.Sprintf(format, args...)))
+	}
+}
+
+// err says what of the events the server does not have for sure.
+func (t *sendTally) err() error {
+	var list []string
+	for _, c := range []struct {
+		n    int
+		what string
+	}{{t.Rejected, "rejected"}, {t.GivenUp, "not taken"}, {t.Unknown, "sent and not answered"}} {
+		if c.n > 0 {
+			list = append(list, fmt.Sprintf("%d events were %s", c.n, c.what))
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(list, ", "))
+}
+
+// sentEvent is an event and its line in the file.
+type sentEvent struct {
+	line int
+	text []byte
+}
+
+// eventTarget sends one batch of events, and counts what becomes of them.
 type eventTarget interface {
-	send(ctx context.Context, events [][]byte, t *sendTally) error
+	send(ctx context.Context, events []sentEvent, t *sendTally) error
 }
 
 func newSend() *cobra.Command {
@@ -59,7 +94,8 @@ func newSend() *cobra.Command {
 		Short: "Send events from a file or stdin, one JSON object a line",
 		Long: `Sends events, one JSON object a line, by HTTP or, with --udp, by datagrams. With --rate the
 sending times are fixed beforehand: a slow answer does not lower the rate that follows. Events
-that the server has no room for are sent again when it says so, and only those.`,
+that the server has no room for are sent again when it says so, and only those. The exit code is 0
+if the server has accepted all events, or with --udp if all were sent, and 1 otherwise.`,
 		Example: `  wasmeval send events.ndjson
   wasmeval send events.ndjson --rate 1000 --repeat 10
   tail -f app.log | wasmeval send --udp 127.0.0.1:8081`,
@@ -73,7 +109,7 @@ that the server has no room for are sent again when it says so, and only those.`
 	f.BoolVar(&zip, "gzip", false, "compress requests")
 	f.IntVar(&repeat, "repeat", 1, "times to send the file")
 	f.IntVar(&retries, "retries", 10, "times to send again what the server had no room for")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+	cmd.RunE = interruptible(func(cmd *cobra.Command, args []string) error {
 		name := "-"
 		if len(args) > 0 {
 			name = args[0]
@@ -100,15 +136,10 @@ that the server has no room for are sent again when it says so, and only those.`
 			}
 			s.target = &httpTarget{client: c, retries: retries, gzip: zip}
 		}
-		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
-		defer stop()
-		err := s.run(ctx, name, repeat, cmd.InOrStdin())
+		err := s.run(cmd.Context(), name, repeat, cmd.InOrStdin())
 		s.report(cmd.OutOrStdout(), udp != "")
-		if err == nil && s.tally.GivenUp > 0 {
-			err = fmt.Errorf("%d events were not taken", s.tally.GivenUp)
-		}
-		return err
-	}
+		return cmp.Or(err, s.tally.err())
+	})
 	return cmd
 }
 
@@ -123,10 +154,11 @@ func batchFor(asked int, rate float64) int {
 	return 500
 }
 
-// run sends the file, several times if need be, and returns when all is sent or ctx ends.
+// run sends the file, several times if need be, and returns when all is sent, or ctx's error if that ends
+// first; then a read of stdin may still hang.
 func (s *sender) run(ctx context.Context, name string, repeat int, stdin io.Reader) error {
 	s.start = time.Now()
-	lines := make(chan []byte, 1024)
+	lines := make(chan sentEvent, 1024)
 	done := make(chan error, 1)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -148,21 +180,21 @@ func (s *sender) run(ctx context.Context, name string, repeat int, stdin io.Read
 		if !s.pace(ctx) {
 			break
 		}
-		s.tally.Sent += len(batch)
-		if err := s.target.send(ctx, batch, &s.tally); err != nil && ctx.Err() == nil {
+		s.due += len(batch)
+		if err := s.target.send(ctx, batch, &s.tally); err != nil {
 			return err
 		}
 	}
 	if ctx.Err() != nil {
-		return nil // interrupted: the report tells how far it came, and a read of stdin may hang
+		return ctx.Err()
 	}
 	return <-done
 }
 
 // next collects a batch: as many lines as there are, and some milliseconds' more, so that a slow
 // pipe is not held up.
-func (s *sender) next(ctx context.Context, lines <-chan []byte) [][]byte {
-	var batch [][]byte
+func (s *sender) next(ctx context.Context, lines <-chan sentEvent) []sentEvent {
+	var batch []sentEvent
 	var linger <-chan time.Time
 	for len(batch) < s.batch {
 		select {
@@ -188,7 +220,7 @@ func (s *sender) pace(ctx context.Context) bool {
 	if s.rate == 0 {
 		return ctx.Err() == nil
 	}
-	after := time.Duration(float64(s.tally.Sent) / s.rate * float64(time.Second))
+	after := time.Duration(float64(s.due) / s.rate * float64(time.Second))
 	return pause(ctx, time.Until(s.start.Add(after)))
 }
 
@@ -199,17 +231,17 @@ func (s *sender) report(w io.Writer, udp bool) {
 		float64(t.Sent)/took.Seconds())
 	if udp {
 		fmt.Fprintln(w, "UDP has no answers: see `wasmeval ledger` for what became of them")
-		return
+	} else {
+		fmt.Fprintf(w, "accepted %d, rejected %d, not taken %d, not answered %d; answers 429: %d\n", t.Accepted,
+			t.Rejected, t.GivenUp, t.Unknown, t.Throttled)
 	}
-	fmt.Fprintf(w, "accepted %d, rejected %d, not taken %d, answers 429: %d\n", t.Accepted,
-		t.Rejected, t.GivenUp, t.Throttled)
 	for _, p := range t.problems {
 		fmt.Fprintf(w, "  %s\n", oneLine(p))
 	}
 }
 
 // readLines sends each line that is not empty to lines.
-func readLines(ctx context.Context, name string, stdin io.Reader, lines chan<- []byte) error {
+func readLines(ctx context.Context, name string, stdin io.Reader, lines chan<- sentEvent) error {
 	in := stdin
 	if name != "-" {
 		f, err := os.Open(name)
@@ -221,13 +253,13 @@ func readLines(ctx context.Context, name string, stdin io.Reader, lines chan<- [
 	}
 	scan := bufio.NewScanner(in)
 	scan.Buffer(make([]byte, 64<<10), maxLineBytes)
-	for scan.Scan() {
-		line := bytes.TrimSpace(scan.Bytes())
-		if len(line) == 0 {
+	for n := 1; scan.Scan(); n++ {
+		text := bytes.TrimSpace(scan.Bytes())
+		if len(text) == 0 {
 			continue
 		}
 		select {
-		case lines <- bytes.Clone(line):
+		case lines <- sentEvent{n, bytes.Clone(text)}:
 		case <-ctx.Done():
 			return nil
 		}
@@ -265,27 +297,27 @@ type eventsAnswer struct {
 // indexRange is a run of events of a request by their indexes, both ends included.
 type indexRange [2]int
 
-func (h *httpTarget) send(ctx context.Context, events [][]byte, t *sendTally) error {
+func (h *httpTarget) send(ctx context.Context, events []sentEvent, t *sendTally) error {
 	for try := 0; ; try++ {
 		body, err := h.post(ctx, events)
-		var full *apiError
-		if errors.As(err, &full) {
-			body = full.body
-		} else if err != nil {
-			return fmt.Errorf("cannot send events: %w", err)
+		if try == 0 && !neverSent(err) {
+			t.Sent += len(events)
 		}
-		var answer eventsAnswer
-		if json.Unmarshal(body, &answer) != nil || full != nil && !answer.explains(full.Status) {
-			if full != nil {
-				return fmt.Errorf("cannot send events: %w", full)
+		answer, full, err := readAnswer(body, err)
+		if err != nil {
+			switch {
+			case full != nil && full.Status < 500 || neverSent(err) && try > 0:
+				t.GivenUp += len(events)
+			case !neverSent(err):
+				t.Unknown += len(events)
 			}
-			return fmt.Errorf("cannot read the answer of %q", h.client.base)
+			return cmp.Or(ctx.Err(), fmt.Errorf("cannot send events: %w", err))
 		}
 		t.Accepted += answer.Accepted
 		t.Rejected += answer.Rejected
 		for _, e := range answer.Errors {
-			if len(t.problems) < 5 {
-				t.problems = append(t.problems, fmt.Sprintf("%s: %s", e.Reason, e.Detail))
+			if e.Index >= 0 && e.Index < len(events) {
+				t.problem(events[e.Index], "%s: %s", e.Reason, e.Detail)
 			}
 		}
 		if full == nil || len(answer.NotTaken) == 0 {
@@ -297,9 +329,32 @@ func (h *httpTarget) send(ctx context.Context, events [][]byte, t *sendTally) er
 		events = pick(events, answer.NotTaken)
 		if try == h.retries || !pause(ctx, min(full.retryAfter, maxRetryAfter)) {
 			t.GivenUp += len(events)
-			return nil
+			return ctx.Err()
 		}
 	}
+}
+
+// neverSent reports whether a request failed before the server can have had anything of it.
+func neverSent(err error) bool {
+	var of *net.OpError
+	return errors.As(err, &of) && of.Op == "dial"
+}
+
+// readAnswer reads an answer that says what became of the events. full is the answer if it is no 2xx, also
+// with an error.
+func readAnswer(body []byte, err error) (answer eventsAnswer, full *apiError, _ error) {
+	if errors.As(err, &full) {
+		body = full.body
+	} else if err != nil {
+		return answer, nil, err
+	}
+	if json.Unmarshal(body, &answer) != nil || full != nil && !answer.explains(full.Status) {
+		if full != nil {
+			return answer, full, full
+		}
+		return answer, nil, errors.New("cannot read the server's answer")
+	}
+	return answer, full, nil
 }
 
 // explains reports whether an answer that is no 2xx tells what became of the events, so that the
@@ -314,9 +369,11 @@ func (a *eventsAnswer) explains(status int) bool {
 	return false
 }
 
-func (h *httpTarget) post(ctx context.Context, events [][]byte) ([]byte, error) {
-	r := call{method: http.MethodPost, path: "/v1/events", contentType: "application/x-ndjson",
-		body: append(bytes.Join(events, []byte("\n")), '\n')}
+func (h *httpTarget) post(ctx context.Context, events []sentEvent) ([]byte, error) {
+	r := call{method: http.MethodPost, path: "/v1/events", contentType: "application/x-ndjson"}
+	for _, e := range events {
+		r.body = append(append(r.body, e.text...), '\n')
+	}
 	if h.gzip {
 		var b bytes.Buffer
 		z := gzip.NewWriter(&b)
@@ -328,8 +385,8 @@ func (h *httpTarget) post(ctx context.Context, events [][]byte) ([]byte, error) 
 }
 
 // pick returns the events in the ranges.
-func pick(events [][]byte, ranges []indexRange) [][]byte {
-	var picked [][]byte
+func pick(events []sentEvent, ranges []indexRange) []sentEvent {
+	var picked []sentEvent
 	for _, r := range ranges {
 		from, to := max(r[0], 0), min(r[1]+1, len(events))
 		if from < to {
@@ -345,15 +402,23 @@ type udpTarget struct {
 	addr   string
 }
 
-func (u *udpTarget) send(_ context.Context, events [][]byte, _ *sendTally) error {
+func (u *udpTarget) send(_ context.Context, events []sentEvent, t *sendTally) error {
+	collected := 0
 	for _, e := range events {
-		if err := u.client.Send(e); err != nil {
+		if len(e.text) > udpclient.MaxEvent {
+			t.Rejected++
+			t.problem(e, "%d bytes: expected at most %d in a datagram", len(e.text), udpclient.MaxEvent)
+			continue
+		}
+		if err := u.client.Send(e.text); err != nil {
 			return fmt.Errorf("cannot send to %q: %w", u.addr, err)
 		}
+		collected++
 	}
 	if err := u.client.Flush(); err != nil {
 		return fmt.Errorf("cannot send to %q: %w", u.addr, err)
 	}
+	t.Sent += collected
 	return nil
 }
 

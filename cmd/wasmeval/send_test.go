@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -25,21 +26,36 @@ func TestSendHTTP(t *testing.T) {
 	sent := int64(0)
 	count := func(n int64) { sent += n; p.received("http", sent) }
 
-	p.good(dir, "", []string{"send", file}, "sent 5 events in ",
-		"accepted 4, rejected 1, not taken 0, answers 429: 0\n malformed: ")
+	// rejects runs send on events of which some are rejected.
+	rejects := func(stdin string, n int, args []string, want ...string) {
+		t.Helper()
+		code, out, errs := verb(t, stdin, append(args, "--server", p.url, "--data-dir", dir)...)
+		if code != 1 || errs != fmt.Sprintf("wasmeval: %d events were rejected\n", n) {
+			t.Errorf("%q: exit code %d, %s", args, code, errs)
+		}
+		for _, text := range want {
+			if !strings.Contains(squeezed(out), text) {
+				t.Errorf("%q printed %s, expected in it: %q", args, out, text)
+			}
+		}
+	}
+	rejects("", 1, []string{"send", file}, "sent 5 events in ",
+		"accepted 4, rejected 1, not taken 0, not answered 0; answers 429: 0\n line 4: malformed: ")
 	count(5)
-	p.good(dir, five, []string{"send"}, "sent 5 events", "accepted 4, rejected 1")
+	rejects(five, 1, []string{"send"}, "sent 5 events", "accepted 4, rejected 1")
 	count(5)
-	p.good(dir, five, []string{"send", "-", "--batch", "1"}, "accepted 4, rejected 1")
+	rejects(five, 1, []string{"send", "-", "--batch", "1"}, "accepted 4, rejected 1", " line 4: malformed: ")
 	count(5)
-	p.good(dir, "", []string{"send", file, "--repeat", "3", "--gzip", "--batch", "7"},
-		"sent 15 events", "accepted 12, rejected 3")
+	rejects("", 3, []string{"send", file, "--repeat", "3", "--gzip", "--batch", "7"},
+		"sent 15 events", "accepted 12, rejected 3", " line 4: ")
 	count(15)
 	p.good(dir, "", []string{"send", "-"}, "sent 0 events")
 	count(0)
+	p.good(dir, "{}\n{}", []string{"send", "-"}, "accepted 2, rejected 0, ")
+	count(2)
 
 	begun := time.Now()
-	p.good(dir, "", []string{"send", file, "--repeat", "4", "--rate", "100", "--batch", "1"},
+	rejects("", 4, []string{"send", file, "--repeat", "4", "--rate", "100", "--batch", "1"},
 		"sent 20 events", "accepted 16, rejected 4")
 	// The 20th is due 190 ms after the first.
 	if took := time.Since(begun); took < 190*time.Millisecond {
@@ -80,7 +96,7 @@ func TestSendToFullRing(t *testing.T) {
 	var sent, accepted, rejected, left, throttled int64
 	first, second, _ := strings.Cut(out, "\n")
 	_, err := fmt.Sscanf(first, "sent %d events", &sent)
-	_, err2 := fmt.Sscanf(second, "accepted %d, rejected %d, not taken %d, answers 429: %d", &accepted,
+	_, err2 := fmt.Sscanf(second, "accepted %d, rejected %d, not taken %d, not answered 0; answers 429: %d", &accepted,
 		&rejected, &left, &throttled)
 	if err != nil || err2 != nil {
 		t.Fatalf("send printed %q: %v, %v", out, err, err2)
@@ -135,8 +151,8 @@ func TestSendAgain(t *testing.T) {
 	want := []string{"{\"n\":0}\n{\"n\":1}\n{\"n\":2}\n{\"n\":3}\n{\"n\":4}\n{\"n\":5}\n",
 		"{\"n\":2}\n{\"n\":3}\n{\"n\":5}\n", "{\"n\":2}\n{\"n\":3}\n{\"n\":5}\n",
 		"{\"n\":3}\n{\"n\":5}\n"}
-	if code != 0 || !slices.Equal(bodies, want) ||
-		!strings.Contains(out, "accepted 5, rejected 1, not taken 0, answers 429: 2\n  r: d \n") {
+	if code != 1 || errs != "wasmeval: 1 events were rejected\n" || !slices.Equal(bodies, want) ||
+		!strings.Contains(out, "accepted 5, rejected 1, not taken 0, not answered 0; answers 429: 2\n  line 2: r: d \n") {
 		t.Errorf("exit code %d, %q %s\nbodies %q\nexpected %q", code, out, errs, bodies, want)
 	}
 	code, out, errs = send("--retries", "2")
@@ -144,18 +160,37 @@ func TestSendAgain(t *testing.T) {
 		!strings.Contains(out, "accepted 3, rejected 1, not taken 2") {
 		t.Errorf("with two retries: exit code %d, %q %s", code, out, errs)
 	}
-	for _, text := range []string{`500 {"detail":"oh"}`, `429 {"detail":"busy"}`, `413 {"rejected":6}`,
-		`202 no JSON`, `200 `} {
+	for text, fate := range map[string]string{
+		`500 {"detail":"oh"}`:   "not taken 0, not answered 6;",
+		`429 {"detail":"busy"}`: "not taken 6, not answered 0;",
+		`413 {"rejected":6}`:    "not taken 6, not answered 0;",
+		`202 no JSON`:           "not taken 0, not answered 6;",
+		`200 `:                  "not taken 0, not answered 6;",
+	} {
 		answers = []string{text}
-		if code, _, errs := send(); code != 1 || len(bodies) != 1 ||
-			!strings.Contains(errs, "cannot send events") &&
-				!strings.Contains(errs, "cannot read the answer") {
-			t.Errorf("answer %q: exit code %d after %d requests, %s", text, code, len(bodies), errs)
+		code, out, errs := send()
+		if code != 1 || len(bodies) != 1 || !strings.Contains(errs, "cannot send events") ||
+			!strings.Contains(out, "accepted 0, rejected 0, "+fate) {
+			t.Errorf("answer %q: exit code %d after %d requests, %s %s", text, code, len(bodies), out, errs)
 		}
 	}
 }
 
-// Whoever interrupts send gets its report and no error, in the middle of a request and between two.
+// Without a server nothing was sent.
+func TestSendToNobody(t *testing.T) {
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = lis.Close()
+	code, out, errs := verb(t, "{}\n{}\n", "send", "--server", "http://"+lis.Addr().String())
+	if code != 1 || !strings.Contains(out, "sent 0 events") || !strings.Contains(errs, "connection refused") ||
+		!strings.Contains(out, "not taken 0, not answered 0;") {
+		t.Errorf("exit code %d, %s %s", code, out, errs)
+	}
+}
+
+// Whoever interrupts send gets its report, in the middle of a request and between two.
 func TestSendInterrupted(t *testing.T) {
 	var hang atomic.Bool
 	came := make(chan struct{}, 1)
@@ -175,16 +210,19 @@ func TestSendInterrupted(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() {
 			<-came
+			time.Sleep(200 * time.Millisecond) // an answer comes, or does not
 			cancel()
 		}()
 		var out, errs bytes.Buffer // the second event is due in 100 s
 		code := run(ctx, []string{"send", "--rate", "0.01", "--server", server},
 			strings.NewReader("{}\n{}\n"), &out, &errs)
-		if code != 0 || !strings.Contains(out.String(), "sent 1 events") || errs.Len() != 0 {
-			t.Errorf("exit code %d, %s %s", code, &out, &errs)
+		want := "accepted 1, rejected 0, not taken 0, not answered 0;"
+		if hangs {
+			want = "accepted 0, rejected 0, not taken 0, not answered 1;"
 		}
-		if hangs && !strings.Contains(out.String(), "accepted 0, ") {
-			t.Errorf("a request that was not answered counts: %s", &out)
+		if code != 1 || !strings.Contains(out.String(), "sent 1 events") || errs.String() != "wasmeval: interrupted\n" ||
+			!strings.Contains(out.String(), want) {
+			t.Errorf("exit code %d, %s %s: expected %q", code, &out, &errs, want)
 		}
 	}
 }
@@ -206,6 +244,10 @@ func TestSendUDP(t *testing.T) {
 	if n := metricOf(t, p, "wasmeval_udp_datagrams_total"); n < 10 || n > 40 {
 		t.Errorf("606 events came in %v datagrams", n)
 	}
-	p.bad(dir, `{"a":"`+strings.Repeat("x", 70_000)+`"}`, []string{"send", "--udp", p.udp},
-		"cannot send to")
+	code, out, errs := verb(t, "{}\n\n{\"a\":\""+strings.Repeat("x", 70_000)+"\"}\n{}", "send", "--udp", p.udp)
+	if code != 1 || !strings.Contains(errs, "1 events were rejected") || !strings.Contains(out, "sent 2 events") ||
+		!strings.Contains(out, "  line 3: 70008 bytes: expected at most 65507 in a datagram\n") {
+		t.Errorf("exit code %d, %s %s", code, out, errs)
+	}
+	p.received("udp", 608)
 }
