@@ -35,7 +35,7 @@ type Reply struct {
 	held     int // bytes of verdicts
 	left     int // events that have none yet
 	err      error
-	closed   bool
+	closed   atomic.Bool   // written under mu
 	done     chan struct{} // closed when there is nothing to wait for
 }
 
@@ -92,11 +92,7 @@ func (r *Reply) ID() uint64 { return r.id }
 func (r *Reply) Skip(index int) { r.set(uint32(index), nil) }
 
 // wanted reports whether the request still waits for verdicts.
-func (r *Reply) wanted() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return !r.closed
-}
+func (r *Reply) wanted() bool { return !r.closed.Load() }
 
 // hold takes room for so many bytes of verdicts, and reports whether there is any, and somebody who waits
 // for them.
@@ -104,7 +100,7 @@ func (r *Reply) hold(bytes int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
-	case r.closed || r.err != nil:
+	case r.closed.Load() || r.err != nil:
 		return false
 	case r.held+bytes > r.most:
 		r.fail(ErrAnswerTooLarge)
@@ -127,7 +123,7 @@ func (r *Reply) refuse(err error) {
 
 // fail is refuse for who holds mu.
 func (r *Reply) fail(err error) {
-	if r.err != nil || r.closed || r.left == 0 {
+	if r.err != nil || r.closed.Load() || r.left == 0 {
 		return
 	}
 	r.err, r.verdicts = err, nil
@@ -154,11 +150,11 @@ func (r *Reply) set(index uint32, list json.RawMessage) {
 	if r.left--; r.left > 0 {
 		return
 	}
-	if r.err == nil && !r.closed {
-		close(r.done)
-	}
-	if r.closed {
+	switch {
+	case r.closed.Load():
 		r.all.forget(r.id)
+	case r.err == nil:
+		close(r.done)
 	}
 }
 
@@ -193,7 +189,8 @@ func (r *Reply) Wait(ctx context.Context, timeout time.Duration) ([]json.RawMess
 func (r *Reply) Close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.closed, r.verdicts = true, nil
+	r.closed.Store(true)
+	r.verdicts = nil
 	r.release()
 	r.all.mu.Lock()
 	defer r.all.mu.Unlock()
