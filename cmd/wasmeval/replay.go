@@ -34,11 +34,11 @@ func newReplay() *cobra.Command {
 		Short: "Run a file of events through rules, as fast as they go",
 		Long: `Evaluates a file of events, one JSON object a line, by one rule or more, in this process: with the
 server's own engine, and no server. Verdicts go to stdout, or to a file, as the server has them, in
-the order of the events; a file has them once all are there; a summary goes to stderr. The same file gives the same bytes in every run:
-an event arrives at its own time, or, if it has none, one millisecond for each line after 2026-01-01;
-what depends on the time of the run, such as took_us, is left out, and no rule is quarantined.
-Lines that are no events are reported and counted, and make the exit code 1. Files may be compressed
-by gzip; - is stdin.`,
+the order of the events; a file has them once all are there. A summary goes to stderr. The same file
+gives the same bytes in every run: an event arrives at its own time, or, if it has none, one
+millisecond for each line after 2026-01-01; what depends on the time of the run, such as took_us, is
+left out, and no rule is quarantined. Lines that are no events are reported and counted, and make the
+exit code 1. Files may be compressed by gzip; - is stdin.`,
 		Example: `  wasmeval replay --rule limit=limit.wasm events.ndjson
   wasmeval replay --rule limit=limit.wasm --rule geo=geofence.wasm --key user.id \
       --param limit:limit=50 events.ndjson.gz -o verdicts.ndjson`,
