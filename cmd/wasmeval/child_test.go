@@ -277,6 +277,22 @@ func (c *child) counts(key string, want int) {
 	}
 }
 
+// Two signals in the same moment are one: the server stops in good order.
+func TestTerminateByTwo(t *testing.T) {
+	for _, second := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		c := spawn(t, t.TempDir())
+		c.upload("r", "always")
+		if status, text := c.call("POST", "/v1/events", "application/json", []byte(`{"type":"x"}`)); status != 202 {
+			t.Fatalf("%d %s", status, text)
+		}
+		_ = c.cmd.Process.Signal(syscall.SIGTERM)
+		_ = c.cmd.Process.Signal(second)
+		if code := c.wait(); code != 0 || !strings.Contains(c.err.String(), "msg=stopped received=1 evaluated=1") {
+			t.Errorf("%v: exit code %d, %s", second, code, c.err)
+		}
+	}
+}
+
 // A second signal ends the server at once and says what is left.
 func TestTerminateTwice(t *testing.T) {
 	hang := make(chan struct{})

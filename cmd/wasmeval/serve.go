@@ -76,14 +76,39 @@ func serveWith(ctx context.Context, c *Config, out io.Writer,
 		return errors.Join(fmt.Errorf("the HTTP server ended: %w", err), s.stop())
 	}
 	cancel()
+	waiting, done := context.WithCancel(context.Background())
+	defer done()
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.stop() }()
 	select {
 	case err := <-stopped:
 		return err
-	case <-signals:
+	case <-another(waiting, signals):
 		return fmt.Errorf("stopped at once by a second signal: %s", s.left())
 	}
+}
+
+// sameSignal is how soon after a signal another one is still the same wish: timeout(1), for one, sends it to
+// the process and to the group that this is in.
+const sameSignal = 200 * time.Millisecond
+
+// another hands over the next signal that is a wish of its own. ctx ends when nobody waits for it any more.
+func another(ctx context.Context, signals <-chan os.Signal) <-chan os.Signal {
+	next := make(chan os.Signal, 1)
+	go func() {
+		for begun := time.Now(); ; {
+			select {
+			case s := <-signals:
+				if time.Since(begun) > sameSignal {
+					next <- s
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return next
 }
 
 func setLog(c *LogConfig) {
@@ -118,9 +143,11 @@ func startInterruptibly(ctx context.Context, signals <-chan os.Signal, c *Config
 	case <-signals:
 		cancel()
 	}
+	waiting, done := context.WithCancel(context.Background())
+	defer done()
 	select {
 	case <-ended:
-	case <-signals:
+	case <-another(waiting, signals):
 		return nil, fmt.Errorf("%w, and stopped at once by a second signal", errInterrupted)
 	}
 	switch {
