@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"wasmeval/internal/auth"
 	"wasmeval/internal/event"
 	"wasmeval/internal/sink"
 )
@@ -709,7 +710,12 @@ func (c *Config) checkFiles(f *faultList) {
 		return false
 	}
 	for _, name := range l.TokenFiles {
-		readable("listen.token_files", name)
+		if !readable("listen.token_files", name) {
+			continue
+		}
+		if err := auth.Check(name); err != nil {
+			f.add("listen.token_files", "%w", err)
+		}
 	}
 	if (l.TLSCert == "") != (l.TLSKey == "") {
 		f.add("listen.tls_cert", "expected both tls_cert and tls_key, or none")

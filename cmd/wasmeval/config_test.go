@@ -625,6 +625,10 @@ tail_listeners: 5
 // Values that do not go together, and files that are not there.
 func TestFaultsBetweenOptions(t *testing.T) {
 	file := writeFile(t, "text", "no certificate")
+	tokens, open := writeFile(t, "tokens", "bob read wev_"+strings.Repeat("0", 64)), writeFile(t, "open", "")
+	if err := os.Chmod(open, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	cert, key := writeCertificate(t)
 	none, dir := filepath.Join(t.TempDir(), "none"), t.TempDir()
 	secure := []string{"tls-cert", cert, "tls-key", key, "require-token-for-events", "true"}
@@ -662,8 +666,10 @@ func TestFaultsBetweenOptions(t *testing.T) {
 		{[]string{"tls-cert", file, "tls-key", key}, "failed to find any PEM data in certificate"},
 		{[]string{"tls-cert", cert, "tls-key", cert}, "tls: "},
 		{[]string{"token-files", none}, "listen.token_files: cannot read file"},
-		{[]string{"token-files", file + "," + dir}, "it is a folder"},
-		{[]string{"token-files", file}, ""},
+		{[]string{"token-files", tokens + "," + dir}, "it is a folder"},
+		{[]string{"token-files", file}, "line 1: it has 2 words: expected a name, roles and a token"},
+		{[]string{"token-files", open}, "mode"},
+		{[]string{"token-files", tokens}, ""},
 		{[]string{"data-dir", ""}, "data_dir: expected the name of a folder"},
 		{[]string{"ring-bytes", "64KiB"}, "default: events.event_bytes: 1MiB does not fit"},
 		{[]string{"ring-bytes", "64KiB", "event-bytes", "3065"}, "expected at most 3064"},

@@ -69,6 +69,9 @@ func Load(dataDir string, files []string) (keys *Keys, created bool, err error) 
 	return k, created, nil
 }
 
+// Check says what Load would say of one more token file, and makes nothing.
+func Check(file string) error { return new(Keys).addFile(file) }
+
 // readPrivate reads a file that only its owner may read.
 func readPrivate(path string) ([]byte, error) {
 	f, err := os.Open(path)
