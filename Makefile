@@ -28,7 +28,7 @@ sdks:
 	cd rules-sdk/assemblyscript && npm test --silent
 
 race:
-	$(GO) test -race ./...
+	$(GO) test -race -timeout 15m ./...
 
 ## bench: Go benchmarks, the ring against channels, and the whole server under load
 bench: build

@@ -105,9 +105,12 @@ type state struct {
 	active, versions int
 }
 
-// kill -9 at random moments of uploads and activations, 200 times: what was acknowledged is there
-// after the restart, what was not is there wholly or not at all, and the rule works.
+// kill -9 at random moments of uploads and activations, 200 times, or as often as there is time for: what
+// was acknowledged is there after the restart, what was not is there wholly or not at all, and the rule
+// works. The moments are among those of the first few changes, however long these take here.
 func TestKill(t *testing.T) {
+	const lives, enough = 200, 90 * time.Second
+	begun, span := time.Now(), 25*time.Millisecond
 	dir := t.TempDir()
 	modules := make([][]byte, 3)
 	for i, m := range []string{"v1", "v2", "always"} {
@@ -118,8 +121,8 @@ func TestKill(t *testing.T) {
 	}
 	var acked state   // by the server's replies
 	var asked []state // what the request in flight at the kill would make of it
-	acks := 0
-	for round := range 200 {
+	acks, round := 0, 0
+	for ; round < lives && time.Since(begun) < enough; round++ {
 		c := spawn(t, dir, "--log-level", "error")
 		got := c.state()
 		if got != acked && (len(asked) == 0 || got != asked[0]) {
@@ -135,13 +138,15 @@ func TestKill(t *testing.T) {
 		}
 		killed := make(chan struct{})
 		go func() {
-			time.Sleep(time.Duration(rand.IntN(25_000)) * time.Microsecond)
+			time.Sleep(rand.N(span))
 			_ = c.cmd.Process.Kill()
 			close(killed)
 		}()
 		asked = nil
 		for n := round; ; n++ {
+			asking := time.Now()
 			next, ok := c.step(n, acked, modules)
+			span = max(span, 2*time.Since(asking)) // also if it was killed: so it grows until changes fit in
 			if !ok {
 				asked = []state{next}
 				break
@@ -152,7 +157,10 @@ func TestKill(t *testing.T) {
 		<-killed
 		_ = c.cmd.Wait()
 	}
-	t.Logf("%d acknowledged changes in 200 lives", acks)
+	t.Logf("%d acknowledged changes in %d lives", acks, round)
+	if acks < round/4 || round < 20 {
+		t.Errorf("%d acknowledged changes in %d lives are not worth the test", acks, round)
+	}
 }
 
 // step makes one change, and returns what it leads to and whether it was acknowledged.
