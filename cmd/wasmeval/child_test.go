@@ -136,9 +136,9 @@ func TestKill(t *testing.T) {
 				t.Fatalf("round %d: %d %s, expected a verdict of version %d", round, status, text, acked.active)
 			}
 		}
-		killed := make(chan struct{})
+		killed, after := make(chan struct{}), rand.N(span)
 		go func() {
-			time.Sleep(rand.N(span))
+			time.Sleep(after)
 			_ = c.cmd.Process.Kill()
 			close(killed)
 		}()
