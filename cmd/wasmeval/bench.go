@@ -18,7 +18,8 @@ func newBench() *cobra.Command {
 its latency counts from then, so that a server that stalls cannot hide it. Servers are processes of
 their own with fresh data folders; their CPU time is what the operating system says. What a server
 could do at best is measured in the same run, on a server that only reads and replies. Each load
-runs several times, and medians are printed.`,
+runs several times, and medians are printed. Whoever interrupts it gets the parts that are done; the
+servers end, and their folders are removed.`,
 		Args: cobra.NoArgs,
 		RunE: helpOnly,
 	}
@@ -104,7 +105,8 @@ func newBenchAll() *cobra.Command {
 	return cmd
 }
 
-// run does the parts, prints what each measured, and writes the report.
+// run does the parts, prints what each measured, and writes the report. When ctx ends so do the servers,
+// and with them whatever waits for an answer: then run returns ctx's error.
 func (b *bench) run(ctx context.Context, parts ...benchPart) error {
 	if err := b.check(); err != nil {
 		return err
@@ -119,7 +121,11 @@ func (b *bench) run(ctx context.Context, parts ...benchPart) error {
 	b.report.begin()
 	for _, p := range parts {
 		before := len(b.report.Measured)
-		if err := p.run(ctx, b); err != nil {
+		err := p.run(ctx, b)
+		if ctx.Err() != nil {
+			return ctx.Err() // another error is that the servers were ended
+		}
+		if err != nil {
 			return err
 		}
 		if err := b.report.print(b.out, before); err != nil {

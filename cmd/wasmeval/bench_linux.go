@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -14,6 +15,12 @@ import (
 	"unsafe"
 )
 
+// benchAttributes: a server ends with this process, and a Ctrl-C at the terminal is not for it, so that
+// no load fails before this process knows why.
+func benchAttributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}
+
 const (
 	clockMonotonic = 1
 	cpuClock       = 2 // CPUCLOCK_SCHED: the scheduler's own count, of all threads of a process
@@ -22,6 +29,8 @@ const (
 
 	// spinFor is how long before its time a pacer no longer sleeps, since to wake up takes as long.
 	spinFor = 15 * time.Microsecond
+
+	longSleep = 100 * time.Millisecond // after which a pacer looks whether it should go on
 )
 
 // pacer waits for times after a beginning, to some microseconds: time.Sleep waits a millisecond
@@ -42,9 +51,15 @@ func newPacer(begun time.Time) (*pacer, error) {
 	return &pacer{fd: fd, timer: os.NewFile(fd, "timer"), begun: begun}, nil
 }
 
-// until returns at a time after the beginning, or at once if that has passed.
-func (p *pacer) until(t time.Duration) {
+// until returns at a time after the beginning, or at once if that has passed, or soon after ctx ended.
+func (p *pacer) until(ctx context.Context, t time.Duration) {
 	left := t - time.Since(p.begun)
+	for ; left > longSleep; left = t - time.Since(p.begun) {
+		if ctx.Err() != nil {
+			return
+		}
+		p.sleep(longSleep)
+	}
 	if left > spinFor {
 		p.sleep(left - spinFor/2)
 	}
@@ -134,6 +149,3 @@ func segmentOf(oob []byte) int {
 	}
 	return 0
 }
-
-// dieWithUs has the kernel end a process with this one, also when that is killed.
-func dieWithUs() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

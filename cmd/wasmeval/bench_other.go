@@ -3,12 +3,15 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"net"
 	goruntime "runtime"
 	"syscall"
 	"time"
 )
+
+func benchAttributes() *syscall.SysProcAttr { return nil }
 
 var errNotHere = errors.New("bench measures servers on Linux only, not on " + goruntime.GOOS)
 
@@ -17,8 +20,9 @@ type pacer struct{ begun time.Time }
 
 func newPacer(begun time.Time) (*pacer, error) { return &pacer{begun}, nil }
 
-func (p *pacer) until(t time.Duration) { time.Sleep(t - time.Since(p.begun)) }
-func (p *pacer) close()                {}
+// until returns at a time after the beginning, or when ctx ends.
+func (p *pacer) until(ctx context.Context, t time.Duration) { pause(ctx, t-time.Since(p.begun)) }
+func (p *pacer) close()                                     {}
 
 func cpuOf(int) (time.Duration, error)  { return 0, errNotHere }
 func residentOf(int) (uint64, error)    { return 0, errNotHere }
@@ -26,5 +30,3 @@ func machineName() (cpu, kernel string) { return goruntime.GOARCH, goruntime.GOO
 
 func setUDP(*net.UDPConn, int, bool) error { return errNotHere }
 func segmentOf([]byte) int                 { return 0 }
-
-func dieWithUs() *syscall.SysProcAttr { return nil }

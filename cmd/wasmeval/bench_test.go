@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
@@ -52,27 +51,6 @@ func benched(t *testing.T, args string) (r report, dir string) {
 		}
 	}
 	return r, dir
-}
-
-// Whoever interrupts a part soon has his prompt back, and nothing of it is left: no folder, and no server,
-// which would still hold its own.
-func TestBenchInterrupted(t *testing.T) {
-	for _, part := range []string{"bus", "http", "udp", "rules", "swap", "start --rules-dir ../../rules-sdk"} {
-		t.Setenv(childEnv, "1")
-		t.Setenv("TMPDIR", t.TempDir())
-		ctx, cancel := context.WithCancel(t.Context())
-		time.AfterFunc(700*time.Millisecond, cancel)
-		var errs bytes.Buffer
-		args := append([]string{"bench"}, strings.Fields(part+" --for 1m --runs 1")...)
-		begun := time.Now()
-		code := run(ctx, args, strings.NewReader(""), io.Discard, &errs)
-		if code != 1 || errs.String() != "wasmeval: interrupted\n" || time.Since(begun) > 20*time.Second {
-			t.Errorf("bench %s: exit code %d after %v: %s", part, code, time.Since(begun), &errs)
-		}
-		if left, err := os.ReadDir(os.TempDir()); err != nil || len(left) != 0 {
-			t.Errorf("bench %s left something behind: %v, %v", part, left, err)
-		}
-	}
 }
 
 // What the drivers sent is what the server's ledger has, and as much as the flags ask for.
@@ -352,7 +330,7 @@ func TestClocks(t *testing.T) {
 	defer clock.close()
 	for i := range 50 {
 		want := time.Duration(i) * 300 * time.Microsecond
-		if clock.until(want); time.Since(begun) < want {
+		if clock.until(t.Context(), want); time.Since(begun) < want {
 			t.Fatalf("until(%v) returned after %v", want, time.Since(begun))
 		}
 	}

@@ -481,7 +481,7 @@ func (l *busLoad) produce(ctx context.Context, msgs [][]byte, put func(), p, pro
 		intended := time.Duration(0)
 		if l.rate > 0 {
 			intended = time.Duration(float64(i*l.batch) / l.rate * 1e9)
-			clock.until(intended)
+			clock.until(ctx, intended)
 			for _, m := range msgs {
 				binary.LittleEndian.PutUint64(m, uint64(intended))
 			}

@@ -103,7 +103,7 @@ func (d *driver) lane(ctx context.Context, i int, to lane) {
 		if intended > d.length {
 			break
 		}
-		clock.until(intended)
+		clock.until(ctx, intended)
 		var n int
 		n, err = to.send()
 		sent += uint64(d.batch)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	goruntime "runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -21,7 +22,9 @@ import (
 // benchServer is a server under load, as a process of its own: wasmeval, or a floor.
 type benchServer struct {
 	cmd      *exec.Cmd
-	dir      string // data folder of a wasmeval
+	ended    chan struct{} // closed when the process is gone
+	exit     error         // of the process, once it is gone
+	dir      string        // data folder of a wasmeval
 	url, udp string
 	client   *client // of a wasmeval
 
@@ -94,7 +97,7 @@ func (s *benchServer) start(ctx context.Context, args []string, addresses int) e
 		return err
 	}
 	s.cmd = exec.CommandContext(ctx, exe, args...)
-	s.cmd.Stderr, s.cmd.SysProcAttr = os.Stderr, dieWithUs()
+	s.cmd.Stderr = os.Stderr
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
 		return err
@@ -102,7 +105,7 @@ func (s *benchServer) start(ctx context.Context, args []string, addresses int) e
 	if s.ask, err = s.cmd.StdinPipe(); err != nil {
 		return err
 	}
-	if err = s.cmd.Start(); err != nil {
+	if err = s.begin(); err != nil {
 		return err
 	}
 	s.lines = bufio.NewScanner(out)
@@ -118,6 +121,25 @@ func (s *benchServer) start(ctx context.Context, args []string, addresses int) e
 		}
 	}
 	return nil
+}
+
+// begin starts the process, and waits for its end. On Linux it is killed when the thread that made it
+// ends, so that thread stays until then.
+func (s *benchServer) begin() error {
+	s.cmd.SysProcAttr = benchAttributes()
+	s.ended = make(chan struct{})
+	started := make(chan error, 1)
+	go func() {
+		defer close(s.ended)
+		goruntime.LockOSThread()
+		defer goruntime.UnlockOSThread()
+		err := s.cmd.Start()
+		started <- err
+		if err == nil {
+			s.exit = s.cmd.Wait()
+		}
+	}()
+	return <-started
 }
 
 // tally asks the server for its counts.
@@ -181,8 +203,8 @@ func (s *benchServer) stop() error {
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
-	if err := s.cmd.Wait(); err != nil {
-		return fmt.Errorf("the server failed: %w", err)
+	if <-s.ended; s.exit != nil {
+		return fmt.Errorf("the server failed: %w", s.exit)
 	}
 	return nil
 }
@@ -191,7 +213,7 @@ func (s *benchServer) stop() error {
 func (s *benchServer) kill() {
 	if s.cmd != nil && s.cmd.Process != nil {
 		_ = s.cmd.Process.Kill()
-		_ = s.cmd.Wait()
+		<-s.ended
 	}
 	if s.dir != "" {
 		_ = os.RemoveAll(s.dir)
