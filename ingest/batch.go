@@ -83,10 +83,7 @@ func (in *Ingest) batch(keep int) *batch {
 
 func (b *batch) release() {
 	b.forget()
-	if b.held > 0 {
-		b.in.bodies.Add(int64(-b.held))
-		b.held = 0
-	}
+	b.unhold()
 	if cap(b.body) > keepBody {
 		b.body = nil
 	}
@@ -105,6 +102,14 @@ func (b *batch) hold() bool {
 	more := cap(b.body) - b.held
 	b.held += more
 	return b.in.bodies.Add(int64(more)) <= int64(b.in.config.BodiesBytes)
+}
+
+// unhold gives back what hold has counted.
+func (b *batch) unhold() {
+	if b.held > 0 {
+		b.in.bodies.Add(int64(-b.held))
+		b.held = 0
+	}
 }
 
 // read reads the body, decompressed. The error is errNoBody, errBodyTooLarge, errBodiesFull, or what a
@@ -126,6 +131,10 @@ func (b *batch) read(r *http.Request, compressed bool) error {
 			return fmt.Errorf("cannot read gzip: %w", err)
 		}
 		src = b.gzip
+	}
+	if !b.hold() { // what a large body left; a small one needs no room
+		b.unhold()
+		b.body = nil
 	}
 	for {
 		if len(b.body) == cap(b.body) {

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -29,25 +30,34 @@ func startBench(t *testing.T, args string) *benchProcess {
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = p.cmd.Process.Kill() })
+	t.Cleanup(func() {
+		for pid := range p.family() {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
 	return p
 }
 
-// family is the command lines of the processes that have the folder in their environment: bench and its
-// servers. What has ended, but has not been waited for, has neither.
-func (p *benchProcess) family() (list []string) {
+// family is the processes that have the folder in their environment, with their command lines: bench
+// and its servers. What has ended, but has not been waited for, has neither.
+func (p *benchProcess) family() map[int]string {
 	p.t.Helper()
 	all, err := filepath.Glob("/proc/[0-9]*/environ")
 	if err != nil {
 		p.t.Fatal(err)
 	}
+	list := make(map[int]string)
 	for _, name := range all {
 		text, err := os.ReadFile(name)
 		if err != nil || !slices.Contains(strings.Split(string(text), "\x00"), "TMPDIR="+p.temp) {
 			continue // it has ended, or is someone else's
 		}
 		command, _ := os.ReadFile(filepath.Join(filepath.Dir(name), "cmdline"))
-		list = append(list, strings.ReplaceAll(string(command), "\x00", " "))
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		list[pid] = strings.ReplaceAll(string(command), "\x00", " ")
 	}
 	return list
 }
@@ -61,7 +71,7 @@ func (p *benchProcess) until(n int) {
 			return
 		}
 		if time.Since(begun) > 10*time.Second {
-			p.t.Fatalf("processes %q, expected %d", list, n)
+			p.t.Fatalf("processes %v, expected %d", list, n)
 		}
 	}
 }
@@ -97,7 +107,7 @@ func TestBenchInterrupted(t *testing.T) {
 				t.Errorf("bench %s, %v: exit code %d, %q", c.args, sig, code, &p.errs)
 			}
 			if left := p.family(); len(left) > 0 {
-				t.Errorf("bench %s, %v: it left %q", c.args, sig, left)
+				t.Errorf("bench %s, %v: it left %v", c.args, sig, left)
 			}
 			if left, err := os.ReadDir(p.temp); err != nil || len(left) > 0 {
 				t.Errorf("bench %s, %v: it left %v, %v", c.args, sig, left, err)
@@ -110,6 +120,7 @@ func TestBenchInterrupted(t *testing.T) {
 func TestBenchKilled(t *testing.T) {
 	p := startBench(t, "http --rate 100 --for 60s")
 	p.until(2)
+	time.Sleep(time.Second) // a server that still starts would end by itself, as nobody reads what it prints
 	_ = p.cmd.Process.Kill()
 	_ = p.cmd.Wait()
 	p.until(0)
