@@ -159,7 +159,8 @@ func (s *siege) attackWith(events []string, want []hostile.Verdict) {
 }
 
 // within checks the CPU time that was spent since begun. Where the first touch of memory is slow, as in
-// some virtual machines, an answer may also take what that costs here for all the memory that it may have.
+// some virtual machines, an answer may also take twice what that costs here for all the memory that it may
+// have: a heap touches again what it has given back.
 func (s *siege) within(what string, begun time.Duration, answers int) {
 	s.t.Helper()
 	spent := cpuTime(s.t) - begun
@@ -168,7 +169,7 @@ func (s *siege) within(what string, begun time.Duration, answers int) {
 		const part = 16 // or the measurement would be the peak of memory
 		_, slow := firstTouch(s.t, s.memory/part)
 		if slow *= part; slow > s.cpu/2 {
-			most += time.Duration(answers) * slow
+			most += time.Duration(answers) * 2 * slow
 		}
 	}
 	if spent > most {
