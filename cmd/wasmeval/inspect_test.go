@@ -119,9 +119,9 @@ func TestBenchRule(t *testing.T) {
 	}
 	// Events that the rule is not for count in none of the two times.
 	mixed := writeFile(t, "mixed.ndjson", strings.Repeat(`{"type":"x"}`+"\n", 9000)+
-		strings.Repeat(`{"type":"payment.card","amount":9500}`+"\n", 100))
+		strings.Repeat(`{"type":"vehicle.position","lat":52.5,"lon":13.4}`+"\n", 100))
 	code, out, errs = verb(t, "", "bench", "rule",
-		"../../rules-sdk/go/examples/payment-limit/payment-limit.wasm", mixed, "--for", "20ms",
+		"../../rules-sdk/c/examples/geofence/geofence.wasm", mixed, "--for", "20ms",
 		"--format", "json")
 	var m ruleBench
 	if err := json.Unmarshal([]byte(out), &m); err != nil || code != 0 {
